@@ -127,15 +127,6 @@ pub struct Rejected {
     pub closed: bool,
 }
 
-impl std::fmt::Debug for BatchDebug<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Batch({} rows)", self.0.len())
-    }
-}
-
-/// Shows a batch by its size.
-pub struct BatchDebug<'a>(pub &'a Batch);
-
 /// What went wrong in the world, with the code of the catalogue where there is one and the setting it is about,
 /// so that the message can point at the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,7 +259,7 @@ pub fn receipt() -> (flow_plan::Ack, Receipt) {
             let _ = sender.send(outcome);
         }
     });
-    (ack, receipt)
+    (ack, receiver)
 }
 
 /// What a component may know of its surroundings.

@@ -147,6 +147,12 @@ pub struct Batch {
     pub ack: Ack,
 }
 
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({} of {} rows, {:?})", self.rows.len(), self.columns.bodies.len(), self.ack)
+    }
+}
+
 impl Batch {
     /// A batch of all rows of the columns.
     pub fn new(columns: Columns) -> Batch {
