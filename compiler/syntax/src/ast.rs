@@ -404,7 +404,7 @@ pub enum StmtKind {
     If {
         condition: Expr,
         then: Block,
-        otherwise: Option<Box<ElseBranch>>,
+        otherwise: Option<ElseBranch>,
     },
     For {
         item: Name,
@@ -429,7 +429,7 @@ pub enum StmtKind {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ElseBranch {
-    If(Stmt),
+    If(Box<Stmt>),
     Block(Block),
 }
 
