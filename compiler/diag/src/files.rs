@@ -1,5 +1,7 @@
 //! The texts of a program and positions in them.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// One text in [`Files`].
@@ -57,7 +59,7 @@ pub struct Files {
 #[derive(Clone, Debug)]
 struct OneFile {
     name: String,
-    text: String,
+    text: Arc<str>,
     line_starts: Vec<u32>,
 }
 
@@ -68,10 +70,10 @@ impl Files {
 
     /// Adds a text under the name that messages show (usually the path as the user gave it).
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
-        let text = text.into();
+        let text: String = text.into();
         let line_starts =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at as u32 + 1)).collect();
-        self.files.push(OneFile { name: name.into(), text, line_starts });
+        self.files.push(OneFile { name: name.into(), text: text.into(), line_starts });
         FileId(self.files.len() as u32 - 1)
     }
 
@@ -81,6 +83,11 @@ impl Files {
 
     pub fn text(&self, file: FileId) -> &str {
         &self.files[file.0 as usize].text
+    }
+
+    /// The text to keep beside the files.
+    pub fn shared_text(&self, file: FileId) -> Arc<str> {
+        self.files[file.0 as usize].text.clone()
     }
 
     pub fn ids(&self) -> impl Iterator<Item = FileId> + '_ {

@@ -5,10 +5,12 @@
 
 mod codes;
 mod files;
+mod render;
 mod suggest;
 
 pub use codes::{Code, CodeEntry, all_codes, code_entry};
 pub use files::{FileId, Files, Location, Span};
+pub use render::{Format, count_line, render};
 pub use suggest::suggest;
 
 use serde::Serialize;
