@@ -29,11 +29,17 @@ pub trait Channel: Send + Sync {
     fn try_put(&self, batch: Batch) -> Result<(), Rejected>;
 
     /// The next events, at most `events_max` of them (one event is always given, whatever its size), waiting
-    /// until there are some. `None`: closed and empty.
+    /// until there are some. `None`: closed and empty. Cancel safe: a wait that is given up takes nothing.
     async fn take(&self, events_max: usize) -> Result<Option<Box<dyn Transaction>>, ChannelError>;
 
     /// No more puts; `take` empties what is there and then gives `None`.
     fn close(&self);
+
+    /// Nobody will take any more: puts are refused and a volatile channel drops its events, so that their
+    /// sources hear that they are lost. A durable channel keeps them for the next start.
+    fn abandon(&self) {
+        self.close();
+    }
 
     fn status(&self) -> ChannelStatus;
 }
@@ -72,7 +78,7 @@ pub trait Sink: Send {
 }
 
 /// Fill of a channel, for status lines and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ChannelStatus {
     pub events: u64,
     pub bytes: u64,
@@ -129,7 +135,7 @@ pub struct Rejected {
 
 /// What went wrong in the world, with the code of the catalogue where there is one and the setting it is about,
 /// so that the message can point at the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Fault {
     /// `F0804`
     pub code: Option<&'static str>,
