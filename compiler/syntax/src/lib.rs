@@ -4,6 +4,13 @@
 //! component. Every function gives a value *and* diagnostics, also for broken text.
 
 pub mod ast;
+pub mod lex;
+pub mod words;
+
+mod build;
+mod grammar;
+mod read;
+mod source;
 
 use flow_diag::{Diagnostic, FileId};
 
@@ -16,14 +23,12 @@ pub struct Parsed<T> {
 /// Parses a whole `.flow` file. Broken statements cost only themselves: what can be read is in the tree, names
 /// that occur in unreadable pieces are in [`ast::File::poisoned`].
 pub fn parse_file(file: FileId, text: &str) -> Parsed<ast::File> {
-    let _ = text;
-    Parsed { value: ast::File::empty(file), diagnostics: Vec::new() }
+    read::parse_file(file, text)
 }
 
 /// Parses a single expression (command line `--set name=value`, the prompt).
 pub fn parse_expr(file: FileId, text: &str) -> Parsed<Option<ast::Expr>> {
-    let _ = (file, text);
-    Parsed { value: None, diagnostics: Vec::new() }
+    read::parse_expr(file, text)
 }
 
 /// The one style of a file; `None` when the text does not parse without errors. Formatting twice changes
