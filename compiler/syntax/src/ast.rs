@@ -427,8 +427,6 @@ pub enum StmtKind {
     Broken,
 }
 
-// always behind a box
-#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum ElseBranch {
     If(Box<Stmt>),

@@ -99,14 +99,13 @@ impl Builder<'_> {
                 match child.as_rule() {
                     Rule::expr_nomap => condition = this.expr(&child),
                     Rule::block => blocks.push(this.block(&child)),
-                    Rule::if_stmt => otherwise = Some(Box::new(ElseBranch::If(this.if_stmt(&child)))),
+                    Rule::if_stmt => otherwise = Some(ElseBranch::If(Box::new(this.if_stmt(&child)))),
                     _ => {}
                 }
             }
             let mut blocks = blocks.into_iter();
             let then = blocks.next().unwrap_or(Block { span: span.at_end(), stmts: Vec::new() });
-            let otherwise =
-                otherwise.or_else(|| blocks.next().map(|block| Box::new(ElseBranch::Block(block))));
+            let otherwise = otherwise.or_else(|| blocks.next().map(ElseBranch::Block));
             StmtKind::If { condition, then, otherwise }
         });
         Stmt { span, kind: kind.unwrap_or(StmtKind::Broken) }
