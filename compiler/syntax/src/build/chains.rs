@@ -237,6 +237,7 @@ impl Builder<'_> {
                 }
                 Rule::x_missing_colon => missing = true,
                 Rule::expr => value = Some(self.expr(&child)),
+                Rule::choice_word => value = Some(self.choice_word(&child)),
                 _ => {}
             }
         }
@@ -250,6 +251,11 @@ impl Builder<'_> {
             );
         }
         Setting { key, value }
+    }
+
+    /// A bare choice that is called like a word of the language.
+    pub(super) fn choice_word(&mut self, node: &Node<'_>) -> Expr {
+        Expr { span: self.span(node), kind: ExprKind::Name(self.word(node)) }
     }
 
     fn setting_key(&mut self, node: &Node<'_>) -> SettingKey {

@@ -85,6 +85,7 @@ impl Builder<'_> {
                 Rule::type_expr => setting.ty = self.type_expr(&child),
                 Rule::type_range => setting.ty.range = self.type_range(&child),
                 Rule::expr => setting.default = Some(self.expr(&child)),
+                Rule::choice_word => setting.default = Some(self.choice_word(&child)),
                 _ => {}
             }
         }
