@@ -47,6 +47,24 @@ pub struct Model {
     pub poisoned: BTreeSet<String>,
     /// An error makes silence about consequences necessary: some chain or declaration could not be resolved.
     pub incomplete: bool,
+    /// What is put in between a source and a sink when no channel is named; filled in by
+    /// [`crate::graph::prepare`] unless it is there already.
+    pub default_channel: Option<ImplicitChannel>,
+    /// What is put in instead where a claim needs events to be kept, when the library has such a kind.
+    pub durable_channel: Option<ImplicitChannel>,
+}
+
+/// A channel that nobody wrote.
+#[derive(Clone, Debug, Default)]
+pub struct ImplicitChannel {
+    pub kind: String,
+    /// Encoded as [`Component::settings`].
+    pub settings: Settings,
+    pub abilities: Vec<String>,
+    /// The setting that gets a directory named after the channel, relative to the state directory.
+    pub directory_setting: Option<String>,
+    /// Where `runtime.default_channel` stands, when the user chose it.
+    pub span: Option<Span>,
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,22 @@
+//! The shape of a resolved program: does everything flow somewhere, do the routes take every event, can the
+//! delivery claims hold; and the plan of what will run. Reads the [`Model`] alone: it knows no syntax tree and no
+//! component by name. It says nothing about parts that an earlier error has made unclear.
+
+mod claim;
+mod implicit;
+mod plan;
+mod segment;
+mod validate;
+
+use flow_diag::{Diagnostic, Files};
+
+use crate::model::Model;
+
+pub use implicit::prepare;
+pub use plan::plan;
+pub use validate::validate;
+
+/// Everything the shape of a program can be wrong in. Diagnostics are added in no particular order.
+pub fn check(model: &Model, files: &Files, diagnostics: &mut Vec<Diagnostic>) {
+    let _ = (model, files, diagnostics);
+}
