@@ -57,8 +57,11 @@ pub(crate) fn implicit_base(
         (true, Some((line, _))) => line.to_owned(),
         _ => part.name.clone(),
     };
-    let fed_by: Vec<&Segment<'_>> =
-        segments.list.iter().filter(|other| other.paths().iter().any(|path| path.leaf.id == leaf.id)).collect();
+    let fed_by: Vec<&Segment<'_>> = segments
+        .list
+        .iter()
+        .filter(|other| other.paths().iter().any(|path| path.leaf.id == leaf.id))
+        .collect();
     if let Head::Component(id) = segment.head
         && let Some(source) = component(model, id)
         && fed_by.len() == 1
@@ -80,8 +83,7 @@ pub(crate) fn implicit_base(
 
 /// A place before which a channel is put in when events come from a source.
 pub(crate) fn needs_channel(model: &Model, leaf: &Leaf<'_>) -> bool {
-    component(model, leaf.id)
-        .is_some_and(|place| place.word != Word::Channel && !has(place, "discard"))
+    component(model, leaf.id).is_some_and(|place| place.word != Word::Channel && !has(place, "discard"))
 }
 
 /// One line per path: why the claim with this number holds.

@@ -2,7 +2,7 @@
 //! No kind is named here except by the user's `runtime.default_channel`: the library's order decides.
 
 use flow_plan::Settings;
-use flow_syntax::ast::{Extern, ExprKind, ExternWord, Literal, TypeExpr, TypeKind};
+use flow_syntax::ast::{ExprKind, Extern, ExternWord, Literal, TypeExpr, TypeKind};
 use serde_json::{Value, json};
 
 use crate::Library;
@@ -11,7 +11,8 @@ use crate::model::{ImplicitChannel, Model};
 /// Fills in [`Model::default_channel`] and [`Model::durable_channel`] where the resolver has not.
 pub fn prepare(model: &mut Model, library: &Library) {
     if model.default_channel.is_none() {
-        model.default_channel = chosen(model, library).or_else(|| first(library, |channel| channel.params.is_empty()));
+        model.default_channel =
+            chosen(model, library).or_else(|| first(library, |channel| channel.params.is_empty()));
     }
     if model.durable_channel.is_none() {
         model.durable_channel =

@@ -5,6 +5,7 @@
 mod claim;
 mod implicit;
 mod plan;
+#[allow(dead_code)]
 mod segment;
 mod validate;
 

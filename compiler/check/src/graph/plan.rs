@@ -72,8 +72,7 @@ struct Origins<'a> {
 
 impl<'a> Origins<'a> {
     fn new(model: &Model, files: &'a Files) -> Origins<'a> {
-        let mut origins =
-            Origins { files, file: String::new(), list: Vec::new(), by_span: HashMap::new() };
+        let mut origins = Origins { files, file: String::new(), list: Vec::new(), by_span: HashMap::new() };
         for span in &model.origins {
             let id = OriginId(origins.list.len() as u32);
             origins.push(*span);
@@ -234,7 +233,9 @@ impl<'a, 'm> Builder<'a, 'm> {
                     // Nothing fills it now, but what is in it from before can leave.
                     self.channel(id);
                 }
-                Word::Source | Word::Topic | Word::Consumer if !here.is_empty() => self.source(id, from, &here),
+                Word::Source | Word::Topic | Word::Consumer if !here.is_empty() => {
+                    self.source(id, from, &here)
+                }
                 _ => {}
             }
             self.work();
@@ -256,7 +257,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                     let name = self.out.channels[channel as usize].name.clone();
                     let drain = match self.heads.at(Head::Component(id)) {
                         [] => self.nothing(name),
-                        list => self.program(name, &list.to_vec(), Side::Drain),
+                        list => self.program(name, list, Side::Drain),
                     };
                     self.out.channels[channel as usize].drain = drain;
                 }
@@ -464,9 +465,9 @@ impl<'a, 'm> Builder<'a, 'm> {
                 steps.extend(inner.steps);
                 return ir::Program { steps, end: inner.end };
             }
-            End::Fan(_, branches) => ir::End::Copy(
-                branches.iter().map(|branch| self.body(draft, segment, branch, side)).collect(),
-            ),
+            End::Fan(_, branches) => {
+                ir::End::Copy(branches.iter().map(|branch| self.body(draft, segment, branch, side)).collect())
+            }
             End::Route(route, arms) => ir::End::Route(self.route(draft, segment, route, arms, side)),
             End::Open(_) | End::Poison => ir::End::Discard,
         };
@@ -475,8 +476,11 @@ impl<'a, 'm> Builder<'a, 'm> {
 
     fn step(&mut self, draft: &mut Draft, step: &StepModel) -> ir::Step {
         let mut out = step.step.clone();
-        let owner =
-            step.owners.iter().copied().find(|owner| !self.heads.at(Head::InterceptorErrors(*owner)).is_empty());
+        let owner = step
+            .owners
+            .iter()
+            .copied()
+            .find(|owner| !self.heads.at(Head::InterceptorErrors(*owner)).is_empty());
         out.errors = owner.map(|owner| {
             self.error_chains.insert(owner);
             *draft.error_index.entry(owner).or_insert_with(|| {

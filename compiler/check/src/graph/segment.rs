@@ -154,14 +154,8 @@ pub(crate) fn is_boundary(word: Word) -> bool {
 }
 
 pub(crate) fn segments(model: &Model) -> Segments<'_> {
-    let mut cutter = Cutter {
-        model,
-        pending: Vec::new(),
-        continued: HashSet::new(),
-        ends: 0,
-        cut_off: false,
-        chain: 0,
-    };
+    let mut cutter =
+        Cutter { model, pending: Vec::new(), continued: HashSet::new(), ends: 0, cut_off: false, chain: 0 };
     let mut out = Segments::default();
     for (index, chain) in model.chains.iter().enumerate() {
         cutter.chain = index;

@@ -19,10 +19,11 @@ pub fn validate(plan: &Plan) -> Vec<String> {
 
 fn check_agent(agent: &Agent, wrong: &mut impl FnMut(String)) {
     let mut used = vec![0u32; agent.programs.len()];
-    let mut user = |what: String, program: u32, wrong: &mut dyn FnMut(String)| match used.get_mut(program as usize) {
-        Some(count) => *count += 1,
-        None => wrong(format!("{what} has no program {program}")),
-    };
+    let mut user =
+        |what: String, program: u32, wrong: &mut dyn FnMut(String)| match used.get_mut(program as usize) {
+            Some(count) => *count += 1,
+            None => wrong(format!("{what} has no program {program}")),
+        };
     for source in &agent.sources {
         user(format!("source {}", source.name), source.program, wrong);
         if let Some(errors) = source.errors {
