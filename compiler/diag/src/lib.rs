@@ -4,6 +4,7 @@
 //! of miette.
 
 mod codes;
+pub mod expect;
 mod files;
 mod render;
 mod suggest;

@@ -5,11 +5,16 @@
 
 pub mod ast;
 pub mod lex;
+pub mod split;
 pub mod words;
 
+mod brackets;
 mod build;
+mod explain;
 mod grammar;
+mod nouns;
 mod read;
+mod recover;
 mod source;
 
 use flow_diag::{Diagnostic, FileId};

@@ -1,52 +1,193 @@
 //! The ways through a text: the fast one for text without mistakes, the piecewise one for the rest.
 
-use flow_diag::{Code, Diagnostic, FileId};
+use std::collections::HashSet;
+
+use flow_diag::{Code, Diagnostic, FileId, Severity};
 
 use crate::Parsed;
 use crate::ast::{Expr, File};
-use crate::build::Builder;
-use crate::grammar::{self, InputLocation, Rule, children};
+use crate::brackets::{self, Brackets, NESTING_MAX};
+use crate::build::{Builder, unclosed_string};
+use crate::explain::expected_in;
+use crate::grammar::{self, Rule, children};
+use crate::lex::{TokenKind, is_bidi, is_invisible};
+use crate::recover::Recovery;
 use crate::source::Source;
 
+/// Longest text that is read; positions are 32 bits wide.
+pub(crate) const TEXT_MAX: usize = 256 << 20;
+
+/// Diagnostics of one file that are shown; a last line says how many more there are.
+const DIAGNOSTICS_MAX: usize = 50;
+
+/// Stack for reading one text. Text within the bounds on depth needs a fraction of it, but more than the two
+/// megabytes of an ordinary thread.
+const STACK_BYTES: usize = 64 << 20;
+
 pub(crate) fn parse_file(file: FileId, text: &str) -> Parsed<File> {
-    let source = Source::new(file, text);
-    let mut builder = Builder::new(&source);
-    let mut value = File::empty(file);
-    value.allows = source.allows();
-    match grammar::parse(Rule::file, text) {
-        Ok(node) => value.items = builder.items_of_file(&node),
-        Err(error) => {
-            let at = match error.location {
-                InputLocation::Pos(at) => at,
-                InputLocation::Span((start, _)) => start,
-            };
-            let span = source.span(at, at);
-            builder.diagnostics.push(Diagnostic::new(
-                Code::F0001,
-                span,
-                error.variant.message().into_owned(),
-            ));
-        }
+    if text.len() > TEXT_MAX {
+        let span = flow_diag::Span::new(file, 0, 0);
+        let diagnostic = Diagnostic::new(Code::F0001, span, "this file is too large to be read")
+            .help(format!("the limit is {} MiB", TEXT_MAX >> 20));
+        return Parsed { value: File::empty(file), diagnostics: vec![diagnostic] };
     }
-    Parsed { value, diagnostics: builder.diagnostics }
+    with_stack(|| read_file(file, text))
 }
 
 pub(crate) fn parse_expr(file: FileId, text: &str) -> Parsed<Option<Expr>> {
+    if text.len() > TEXT_MAX {
+        return Parsed { value: None, diagnostics: Vec::new() };
+    }
+    with_stack(|| read_expr(file, text))
+}
+
+/// Runs `work` on a thread with enough stack; where threads cannot be had, on this one.
+fn with_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    let builder = std::thread::Builder::new().name("read".into()).stack_size(STACK_BYTES);
+    std::thread::scope(|scope| match builder.spawn_scoped(scope, &work) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(_) => work(),
+    })
+}
+
+fn read_file(file: FileId, text: &str) -> Parsed<File> {
     let source = Source::new(file, text);
+    let brackets = brackets::pair(&source);
+    let mut value = File::empty(file);
+    value.allows = source.allows();
+    let mut diagnostics = of_scanner(&source);
+    if brackets.deepest <= NESTING_MAX
+        && let Ok(node) = grammar::parse(Rule::file, text)
+    {
+        let mut builder = Builder::new(&source);
+        value.items = builder.items_of_file(&node);
+        diagnostics.extend(builder.diagnostics);
+        return Parsed { value, diagnostics: finish(diagnostics) };
+    }
+    let mut recovery = Recovery::new(&source, &brackets);
+    value.items = recovery.items();
+    let foreign = recovery.foreign;
+    let told = recovery.builder.diagnostics;
+    value.poisoned = recovery.poisoned;
+    if !foreign {
+        diagnostics.extend(brackets.diagnostics.iter().cloned());
+    }
+    diagnostics.extend(told);
+    if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        // the whole could not be read although each piece could: never stay silent about it
+        diagnostics.extend(grammar::parse(Rule::file, text).err().map(|error| expected_in(&source, &error)));
+    }
+    Parsed { value, diagnostics: finish(diagnostics) }
+}
+
+fn read_expr(file: FileId, text: &str) -> Parsed<Option<Expr>> {
+    let source = Source::new(file, text);
+    let brackets = brackets::pair(&source);
+    let mut diagnostics = of_scanner(&source);
+    diagnostics.extend(brackets.diagnostics.iter().cloned());
+    if let Some(deep) = too_deep(&source, &brackets) {
+        diagnostics.push(deep);
+        return Parsed { value: None, diagnostics: finish(diagnostics) };
+    }
     let mut builder = Builder::new(&source);
     let value = match grammar::parse(Rule::one_expr, text) {
         Ok(node) => {
             children(&node).find(|child| child.as_rule() == Rule::expr).map(|expr| builder.expr(&expr))
         }
         Err(error) => {
-            let span = source.span(0, text.len());
-            builder.diagnostics.push(Diagnostic::new(
-                Code::F0001,
-                span,
-                error.variant.message().into_owned(),
-            ));
+            if diagnostics.is_empty() {
+                diagnostics.push(expected_in(&source, &error));
+            }
             None
         }
     };
-    Parsed { value, diagnostics: builder.diagnostics }
+    diagnostics.extend(builder.diagnostics);
+    Parsed { value, diagnostics: finish(diagnostics) }
+}
+
+fn too_deep(source: &Source<'_>, brackets: &Brackets) -> Option<Diagnostic> {
+    let index = brackets.depths.iter().position(|depth| *depth as usize > NESTING_MAX)?;
+    let span = source.token_span(source.tokens[index]);
+    Some(Diagnostic::new(Code::F0023, span, format!("nesting deeper than {NESTING_MAX}")))
+}
+
+/// What the scanner alone can tell: unclosed strings and characters that nobody sees.
+fn of_scanner(source: &Source<'_>) -> Vec<Diagnostic> {
+    let mut out = Vec::new();
+    let mut gap = 0;
+    for token in &source.tokens {
+        invisible(source, gap, token.start, is_invisible, &mut out);
+        gap = token.end;
+        match token.kind {
+            TokenKind::UnclosedString => out.push(unclosed_string(source.span(token.start, token.start + 1))),
+            TokenKind::UnclosedBlock => out.push(unclosed_string(source.span(token.start, token.start + 3))),
+            TokenKind::String | TokenKind::RawString | TokenKind::Regex | TokenKind::Comment => {
+                invisible(source, token.start, token.end, is_bidi, &mut out);
+            }
+            _ => {}
+        }
+    }
+    invisible(source, gap, source.text.len(), is_invisible, &mut out);
+    out
+}
+
+/// F0025 for each run of such characters; a byte order mark at the start of a file is no mistake.
+fn invisible(
+    source: &Source<'_>,
+    start: usize,
+    end: usize,
+    which: fn(char) -> bool,
+    out: &mut Vec<Diagnostic>,
+) {
+    let text = &source.text[start..end];
+    if text.is_ascii() {
+        return;
+    }
+    let mut run: Option<(usize, usize, char)> = None;
+    let mut runs = Vec::new();
+    for (at, c) in text.char_indices() {
+        let at = start + at;
+        if !which(c) || (at == 0 && c == '\u{FEFF}') {
+            continue;
+        }
+        match &mut run {
+            Some((_, end, _)) if *end == at => *end = at + c.len_utf8(),
+            _ => runs.extend(run.replace((at, at + c.len_utf8(), c))),
+        }
+    }
+    runs.extend(run);
+    for (start, end, c) in runs {
+        let span = source.span(start, end);
+        let (what, instead) = match c {
+            '\u{A0}' => ("no-break space", " "),
+            _ if is_bidi(c) => ("mark that turns the direction of writing", ""),
+            _ => ("zero width character", ""),
+        };
+        out.push(
+            Diagnostic::new(Code::F0025, span, format!("invisible character: {what} U+{:04X}", c as u32))
+                .label("nobody can see this")
+                .help("type a plain space, or remove it")
+                .fix(span, instead),
+        );
+    }
+}
+
+/// In order of place, each (code, span) once, no more than the bound.
+fn finish(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.primary.span, diagnostic.severity, diagnostic.code));
+    let mut seen = HashSet::new();
+    diagnostics.retain(|diagnostic| seen.insert((diagnostic.code, diagnostic.primary.span)));
+    if diagnostics.len() > DIAGNOSTICS_MAX {
+        let more = diagnostics.len() - DIAGNOSTICS_MAX;
+        let span = diagnostics[DIAGNOSTICS_MAX].primary.span;
+        // an error among those cut off must stay one
+        let worst = diagnostics[DIAGNOSTICS_MAX..].iter().map(|diagnostic| diagnostic.severity).min();
+        diagnostics.truncate(DIAGNOSTICS_MAX);
+        let mut last = Diagnostic::new(Code::F0001, span, format!("{more} more in this file are not shown"))
+            .label("the next one")
+            .help("mend the first ones; they often cause the others");
+        last.severity = worst.unwrap_or(Severity::Error);
+        diagnostics.push(last);
+    }
+    diagnostics
 }

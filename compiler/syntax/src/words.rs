@@ -79,3 +79,8 @@ pub const TEST_WORDS: [&str; 10] =
 pub fn is_reserved(word: &str) -> bool {
     RESERVED_WORDS.contains(&word)
 }
+
+/// The declaration word that a misspelt one is nearest to.
+pub fn nearest_item_word(word: &str) -> Option<&'static str> {
+    flow_diag::suggest(word, ITEM_WORDS)
+}

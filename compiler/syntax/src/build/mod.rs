@@ -14,6 +14,9 @@ mod strings;
 mod tests;
 mod types;
 
+pub(crate) use items::unknown_declaration;
+pub(crate) use strings::unclosed_string;
+
 use std::collections::HashMap;
 
 use flow_diag::{Code, Diagnostic, FileId, Span};
@@ -29,7 +32,6 @@ use crate::source::Source;
 pub(crate) const TREE_DEPTH_MAX: usize = 400;
 
 /// What was read one by one from the inside of a block whose text as a whole could not be read.
-#[expect(dead_code, reason = "made by the recovery")]
 pub(crate) enum Body {
     Items(Vec<Item>),
     Stmts(Vec<Stmt>),
@@ -148,7 +150,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Warns of a `;`.
-    fn semicolon(&mut self, node: &Node<'_>) {
+    pub fn semicolon(&mut self, node: &Node<'_>) {
         let span = self.span(node);
         self.report(
             Diagnostic::new(Code::F0012, span, "`;` is not needed")

@@ -1,0 +1,39 @@
+//! Every file under `tests/parse` is a case: what it expects is written in it, and `FLOW_UPDATE=1` rewrites that.
+//!
+//! A file in `tests/parse` is parsed as it stands, expectations included, because those are comments.
+
+use std::path::{Path, PathBuf};
+
+use flow_diag::{FileId, expect};
+use flow_syntax::parse_file;
+
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(folder);
+    let entries = std::fs::read_dir(&root).expect("the folder of cases is there");
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "flow"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn every_case_reports_what_it_says() {
+    let cases = cases("parse");
+    assert!(cases.len() >= 6, "only {} cases found", cases.len());
+    let mut failures = String::new();
+    for path in cases {
+        let text = std::fs::read_to_string(&path).expect("the case was listed");
+        let diagnostics = parse_file(FileId(0), &text).diagnostics;
+        if expect::updating() {
+            let updated = expect::update_expectations(&text, &diagnostics);
+            if updated != text {
+                std::fs::write(&path, updated).expect("the case can be written");
+            }
+            continue;
+        }
+        for difference in expect::differences(&text, &diagnostics) {
+            failures += &format!("{}: {difference}\n", path.display());
+        }
+    }
+    assert!(failures.is_empty(), "FLOW_UPDATE=1 rewrites the expectations\n{failures}");
+}
