@@ -134,8 +134,11 @@ pub struct Columns {
     pub side: Vec<SideHeaders>,
     /// Name of the source.
     pub source: Arc<str>,
-    /// `event.id` of row r is `first_id + r`.
+    /// `event.id` of row r is `first_id + r`, unless `ids` says otherwise.
     pub first_id: u64,
+    /// `event.id` by row, once rows were put between others; empty before. An emitted event has the id of the
+    /// one it came from.
+    pub ids: Vec<u64>,
 }
 
 /// Rows of shared columns, with a share of the acknowledgement of the source.
@@ -222,6 +225,11 @@ impl Batch {
 }
 
 impl Columns {
+    /// `event.id` of a row.
+    pub fn event_id(&self, row: u32) -> u64 {
+        self.ids.get(row as usize).copied().unwrap_or_else(|| self.first_id.wrapping_add(u64::from(row)))
+    }
+
     /// Appends a row and gives its number.
     pub fn push(&mut self, body: &[u8], time_ms: i64) -> Result<u32, ArenaFull> {
         let range = self.arena.push(body)?;
@@ -233,6 +241,9 @@ impl Columns {
     pub fn push_range(&mut self, body: Range, time_ms: i64) {
         self.bodies.push(body);
         self.times.push(time_ms);
+        if !self.ids.is_empty() {
+            self.ids.push(self.first_id.wrapping_add(self.bodies.len() as u64 - 1));
+        }
         let rows = self.bodies.len();
         for column in self.headers.iter_mut().filter(|column| !column.is_empty()) {
             column.resize(rows, Range::ABSENT);

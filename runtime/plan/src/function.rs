@@ -2,7 +2,10 @@
 //! `stdlib/*.flow`; the implementations live in the standard library and are handed in as a value.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::ir;
+use crate::plan::Plan;
 use crate::value::Value;
 
 /// Why an expression failed for one event; the message is shown with the event in `x.errors`.
@@ -29,10 +32,12 @@ pub trait CallContext {
 /// argument may hold anything); an argument of another shape is an [`EvalError`], never a panic.
 pub type FunctionImpl = for<'a> fn(&mut dyn CallContext, Vec<Value<'a>>) -> Result<Value<'a>, EvalError>;
 
-/// All built-in functions by name.
+/// All built-in functions by name, with what expressions of one plan refer to by number.
 #[derive(Clone, Default)]
 pub struct Functions {
     by_name: BTreeMap<&'static str, FunctionImpl>,
+    user: Arc<[ir::Function]>,
+    slots: Arc<[String]>,
 }
 
 impl Functions {
@@ -43,6 +48,26 @@ impl Functions {
     pub fn add(&mut self, name: &'static str, call: FunctionImpl) {
         let before = self.by_name.insert(name, call);
         assert!(before.is_none(), "function `{name}` is registered twice");
+    }
+
+    /// The same functions with the user's functions and the header names of a plan, so that expressions in
+    /// settings can call and name them.
+    pub fn for_plan(&self, plan: &Plan) -> Functions {
+        Functions {
+            by_name: self.by_name.clone(),
+            user: plan.functions.clone().into(),
+            slots: plan.slots.clone().into(),
+        }
+    }
+
+    /// The user's functions by number.
+    pub fn user(&self) -> &[ir::Function] {
+        &self.user
+    }
+
+    /// Header names by slot.
+    pub fn slots(&self) -> Arc<[String]> {
+        self.slots.clone()
     }
 
     pub fn get(&self, name: &str) -> Option<FunctionImpl> {

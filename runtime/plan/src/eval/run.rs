@@ -1,0 +1,748 @@
+//! Evaluating prepared expressions for one event. Values borrow from the batch and from the prepared code; the
+//! batch is not written here.
+
+use std::borrow::Cow;
+
+use regex::bytes::CaptureLocations;
+
+use super::compare::{arith, between, compare, negate, too_long, too_many_items, values_equal};
+pub(crate) use super::event::Event;
+use super::prepare::{Fallback, Node, Part, Unit, build_regex};
+use super::text::{into_text, strftime, type_name, value_to_text};
+use super::{CALL_DEPTH_MAX, Changes, LIST_ITEMS_MAX, STEPS_MAX, TEXT_BYTES_MAX, decode};
+use crate::function::{CallContext, EvalError};
+use crate::plan::OriginId;
+use crate::settings::RegexSetting;
+use crate::value::Value;
+
+/// Why an evaluation ended before its end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Fault(Box<Fault>),
+    Drop,
+    Pass,
+}
+
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub message: String,
+    /// The expression, when it is known.
+    pub origin: Option<OriginId>,
+}
+
+impl From<EvalError> for Stop {
+    fn from(error: EvalError) -> Stop {
+        Stop::Fault(Box::new(Fault { message: error.message, origin: None }))
+    }
+}
+
+impl Stop {
+    #[cold]
+    pub fn fault(message: impl Into<String>) -> Stop {
+        EvalError::new(message).into()
+    }
+
+    /// Names the place unless a closer one is known.
+    #[cold]
+    pub fn at(mut self, origin: OriginId) -> Stop {
+        if let Stop::Fault(fault) = &mut self {
+            fault.origin.get_or_insert(origin);
+        }
+        self
+    }
+
+    pub fn into_error(self) -> EvalError {
+        match self {
+            Stop::Fault(fault) => EvalError { message: fault.message },
+            Stop::Drop => EvalError::new("`drop` works only in an interceptor"),
+            Stop::Pass => EvalError::new("`pass` works only in an interceptor"),
+        }
+    }
+}
+
+pub(crate) type Run<T> = Result<T, Stop>;
+
+/// Memory that evaluations of one unit use again.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    times: Vec<TimeText>,
+    captures: Vec<Option<CaptureLocations>>,
+}
+
+#[derive(Clone, Default)]
+struct TimeText {
+    /// The time divided by the granule of the format.
+    granule: Option<i64>,
+    text: Vec<u8>,
+}
+
+impl Scratch {
+    pub fn new(unit: &Unit) -> Scratch {
+        let mut captures = Vec::new();
+        captures.resize_with(unit.caches, || None);
+        Scratch { times: vec![TimeText::default(); unit.caches], captures }
+    }
+
+    /// Capture locations that are kept under a number of [`Unit::caches`].
+    pub fn captures(&mut self, cache: usize) -> Option<&mut Option<CaptureLocations>> {
+        self.captures.get_mut(cache)
+    }
+}
+
+static NULL: Value<'static> = Value::Null;
+
+/// One evaluation: the code, the event, the frame.
+pub(crate) struct Env<'e, 's> {
+    pub unit: &'e Unit,
+    pub event: Option<Event<'e>>,
+    pub now_ms: Option<i64>,
+    pub scratch: &'s mut Scratch,
+    pub changes: Changes<'e>,
+    pub locals: Vec<Value<'e>>,
+    /// Where the current frame begins in `locals`.
+    base: usize,
+    steps: u64,
+    depth: u32,
+    /// What ended a lambda, while a function gives up.
+    pending: Option<Stop>,
+}
+
+impl<'e, 's> Env<'e, 's> {
+    pub fn new(
+        unit: &'e Unit,
+        event: Option<Event<'e>>,
+        now_ms: Option<i64>,
+        scratch: &'s mut Scratch,
+    ) -> Env<'e, 's> {
+        Env {
+            unit,
+            event,
+            now_ms,
+            scratch,
+            changes: Changes::default(),
+            locals: Vec::new(),
+            base: 0,
+            steps: 0,
+            depth: 0,
+            pending: None,
+        }
+    }
+
+    /// Starts over with a frame of nulls.
+    pub fn frame(&mut self, locals: usize) {
+        self.locals.clear();
+        self.locals.resize(locals, Value::Null);
+        self.base = 0;
+        self.steps = 0;
+        self.depth = 0;
+        self.pending = None;
+    }
+
+    /// Counts work, so that no code runs for ever.
+    pub fn charge(&mut self, steps: u64) -> Run<()> {
+        self.steps = self.steps.saturating_add(steps);
+        if self.steps > STEPS_MAX {
+            Err(Stop::fault(format!("takes more than {STEPS_MAX} steps")))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub fn event(&self) -> Run<Event<'e>> {
+        self.event.ok_or_else(|| Stop::fault("there is no event here"))
+    }
+
+    pub fn local(&self, local: u32) -> Run<&Value<'e>> {
+        let value = self.locals.get(self.base + local as usize);
+        value.ok_or_else(|| Stop::fault(format!("the frame has no local {local}")))
+    }
+
+    pub fn local_mut(&mut self, local: u32) -> Run<&mut Value<'e>> {
+        let value = self.locals.get_mut(self.base + local as usize);
+        value.ok_or_else(|| Stop::fault(format!("the frame has no local {local}")))
+    }
+
+    /// A local, or a member of one, without a copy; `None` for everything else and where reading it fails.
+    pub fn place(&self, node: &'e Node) -> Option<&Value<'e>> {
+        match node {
+            Node::Local(local) => self.locals.get(self.base + *local as usize),
+            Node::Member(object, name) => match self.place(object)? {
+                Value::Map(entries) => {
+                    let found = entries.iter().find(|(key, _)| key == name);
+                    Some(found.map_or(&NULL, |(_, value)| value))
+                }
+                Value::Null => Some(&NULL),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// A copy that counts as work what it copies.
+    fn copy(&mut self, size: u64, copy: impl FnOnce(&Self) -> Value<'e>) -> Run<Value<'e>> {
+        if size > 0 {
+            self.charge(size)?;
+        }
+        Ok(copy(self))
+    }
+
+    pub fn eval(&mut self, node: &'e Node) -> Run<Value<'e>> {
+        match node {
+            Node::Const(value) => Ok(borrowed(value)),
+            Node::Local(local) => self.eval_local(*local),
+            Node::Header(slot) => self.eval_header(*slot),
+            Node::Body => self.eval_body(),
+            Node::Not(_)
+            | Node::All(_)
+            | Node::Any(_)
+            | Node::Compare(..)
+            | Node::Matches(..)
+            | Node::MatchesDynamic(..)
+            | Node::In(_)
+            | Node::InTexts(..)
+            | Node::InRange(_)
+            | Node::Between(_) => Ok(Value::Bool(self.condition(node)?)),
+            Node::Arith(first, rest) => self.eval_arith(first, rest),
+            Node::Call(call, args, origin) => self.eval_call(*call, args, *origin),
+            Node::CallUser(function, args, origin) => self.eval_call_user(*function, args, *origin),
+            Node::Member(object, name) => self.eval_member(node, object, name),
+            Node::Index(pair, origin) => self.eval_index(&pair.0, &pair.1).map_err(|stop| stop.at(*origin)),
+            Node::Cond(cases, otherwise) => {
+                for (condition, then) in cases {
+                    if self.condition(condition)? {
+                        return self.eval(then);
+                    }
+                }
+                self.eval(otherwise)
+            }
+            Node::Coalesce(values) => self.eval_coalesce(values),
+            Node::Else(value, fallback) => self.eval_else(value, fallback),
+            Node::Template(parts) => self.eval_template(parts),
+            other => self.eval_rare(other),
+        }
+    }
+
+    #[inline(never)]
+    fn eval_rare(&mut self, node: &'e Node) -> Run<Value<'e>> {
+        match node {
+            Node::Headers => {
+                let event = self.event()?;
+                let headers = event.headers(&self.changes.event, &self.unit.slots);
+                self.copy(size_of(&headers), |_| headers)
+            }
+            Node::Time => Ok(Value::Time(match self.changes.event.time {
+                Some(time) => time,
+                None => self.event()?.time(),
+            })),
+            Node::EventId => {
+                let event = self.event()?;
+                Ok(Value::Int(event.columns.event_id(event.row as u32) as i64))
+            }
+            Node::EventSource => Ok(Value::text(&self.event()?.columns.source)),
+            Node::EventSize => match self.eval_body()? {
+                Value::Text(body) => Ok(Value::Size(body.len() as u64)),
+                _ => Ok(Value::Null),
+            },
+            Node::Now => match self.now_ms {
+                Some(now_ms) => Ok(Value::Time(now_ms)),
+                None => Err(Stop::fault("`now()` is not known before the flow runs")),
+            },
+            Node::Neg(value, origin) => {
+                let value = self.eval(value)?;
+                negate(value).map_err(|error| Stop::from(error).at(*origin))
+            }
+            Node::Lambda(index) => Ok(Value::Lambda(*index)),
+            Node::List(nodes) => self.eval_list(nodes),
+            Node::Map(nodes) => self.eval_map(nodes),
+            Node::Range(pair, origin) => self.eval_range(&pair.0, &pair.1).map_err(|stop| stop.at(*origin)),
+            Node::Decode(value, ty, origin) => {
+                let value = self.eval(value)?;
+                decode(value, ty).map_err(|error| Stop::from(error).at(*origin))
+            }
+            _ => Err(Stop::fault("this expression has no value")),
+        }
+    }
+
+    fn eval_local(&mut self, local: u32) -> Run<Value<'e>> {
+        let size = size_of(self.local(local)?);
+        self.copy(size, |env| env.locals[env.base + local as usize].clone())
+    }
+
+    fn eval_header(&self, slot: crate::batch::Slot) -> Run<Value<'e>> {
+        if !self.changes.event.headers.is_empty()
+            && let Some(changed) = self.changes.event.header(slot)
+        {
+            return Ok(changed.clone().map_or(Value::Null, Value::Text));
+        }
+        Ok(match self.event()?.header(slot) {
+            Some(text) => Value::Text(Cow::Borrowed(text)),
+            None => Value::Null,
+        })
+    }
+
+    fn eval_body(&self) -> Run<Value<'e>> {
+        if let Some(body) = &self.changes.event.body {
+            return Ok(Value::Text(body.clone()));
+        }
+        Ok(Value::Text(Cow::Borrowed(self.event()?.body())))
+    }
+
+    /// The value of an expression that must be true or false.
+    pub fn condition(&mut self, node: &'e Node) -> Run<bool> {
+        match node {
+            Node::Not(value) => Ok(!self.condition(value)?),
+            Node::All(nodes) => {
+                for node in nodes {
+                    if !self.condition(node)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Node::Any(nodes) => {
+                for node in nodes {
+                    if self.condition(node)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Node::Compare(op, pair) => {
+                if let Some(left) = self.place(&pair.0)
+                    && let Some(right) = self.constant_or_place(&pair.1)
+                {
+                    return Ok(compare(*op, left, right)?);
+                }
+                let left = self.eval(&pair.0)?;
+                if let Some(right) = self.constant_or_place(&pair.1) {
+                    return Ok(compare(*op, &left, right)?);
+                }
+                let right = self.eval(&pair.1)?;
+                Ok(compare(*op, &left, &right)?)
+            }
+            Node::Between(three) => {
+                if let (Some(value), Some(low), Some(high)) = (
+                    self.constant_or_place(&three.0),
+                    self.constant_or_place(&three.1),
+                    self.constant_or_place(&three.2),
+                ) {
+                    return Ok(between(value, low, high));
+                }
+                let value = self.eval(&three.0)?;
+                let low = self.eval(&three.1)?;
+                let high = self.eval(&three.2)?;
+                Ok(between(&value, &low, &high))
+            }
+            Node::Matches(value, regex) => {
+                if let Some(value) = self.place(value) {
+                    return matches(value, regex);
+                }
+                let value = self.eval(value)?;
+                matches(&value, regex)
+            }
+            Node::InTexts(value, texts) => {
+                let value = self.eval(value)?;
+                let Value::Text(text) = &value else { return Ok(false) };
+                if texts.len() <= 8 {
+                    return Ok(texts.iter().any(|known| known.as_slice() == text.as_ref()));
+                }
+                Ok(texts.binary_search_by(|known| known.as_slice().cmp(text)).is_ok())
+            }
+            Node::InRange(three) => {
+                let value = self.eval(&three.0)?;
+                let low = self.eval(&three.1)?;
+                let high = self.eval(&three.2)?;
+                match (&low, &high) {
+                    (Value::Int(_), Value::Int(_)) => {
+                        // Only whole numbers are in a range of integers.
+                        let whole = !matches!(value, Value::Float(value) if value.fract() != 0.0);
+                        Ok(whole && between(&value, &low, &high))
+                    }
+                    _ => Err(Stop::fault("a range goes from an int to an int")),
+                }
+            }
+            Node::In(pair) => self.eval_in(&pair.0, &pair.1),
+            Node::MatchesDynamic(pair, origin) => {
+                self.matches_dynamic(&pair.0, &pair.1).map_err(|stop| stop.at(*origin))
+            }
+            other => match self.eval(other)? {
+                Value::Bool(value) => Ok(value),
+                other => Err(Stop::fault(format!("found {}, expected a bool", type_name(&other)))),
+            },
+        }
+    }
+
+    fn constant_or_place(&self, node: &'e Node) -> Option<&Value<'e>> {
+        if let Node::Const(value) = node { Some(value) } else { self.place(node) }
+    }
+
+    #[inline(never)]
+    fn eval_in(&mut self, value: &'e Node, list: &'e Node) -> Run<bool> {
+        let value = self.eval(value)?;
+        if let Some(list) = self.place(list) {
+            return contains(list, &value);
+        }
+        let list = self.eval(list)?;
+        contains(&list, &value)
+    }
+
+    #[inline(never)]
+    fn matches_dynamic(&mut self, value: &'e Node, regex: &'e Node) -> Run<bool> {
+        let value = self.eval(value)?;
+        match self.eval(regex)? {
+            Value::Regex(regex) => matches(&value, &regex),
+            Value::Text(pattern) => {
+                let pattern = String::from_utf8_lossy(&pattern).into_owned();
+                let regex = build_regex(&RegexSetting { pattern, flags: String::new() })?;
+                self.charge(1_000)?;
+                matches(&value, &regex)
+            }
+            other => Err(Stop::fault(format!("found {}, expected a regex", type_name(&other)))),
+        }
+    }
+
+    fn eval_arith(
+        &mut self,
+        first: &'e Node,
+        rest: &'e [(crate::ir::ArithOp, Node, OriginId)],
+    ) -> Run<Value<'e>> {
+        let mut value = self.eval(first)?;
+        for (op, right, origin) in rest {
+            let right = self.eval(right)?;
+            value = arith(*op, value, right).map_err(|error| Stop::from(error).at(*origin))?;
+            if let Value::Text(Cow::Owned(text)) = &value {
+                self.charge(text.len() as u64 / 64)?;
+            }
+        }
+        Ok(value)
+    }
+
+    fn eval_call(
+        &mut self,
+        call: crate::function::FunctionImpl,
+        nodes: &'e [Node],
+        origin: OriginId,
+    ) -> Run<Value<'e>> {
+        let mut args = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            args.push(self.eval(node)?);
+        }
+        match call(self, args) {
+            Ok(value) => {
+                self.pending = None;
+                Ok(value)
+            }
+            Err(error) => {
+                let stop = self.pending.take().unwrap_or_else(|| error.into());
+                Err(stop.at(origin))
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn eval_call_user(&mut self, index: u32, args: &'e [Node], origin: OriginId) -> Run<Value<'e>> {
+        let unit = self.unit;
+        let Some(Some(function)) = unit.functions.get(index as usize) else {
+            return Err(Stop::fault(format!("there is no function number {index}")).at(origin));
+        };
+        self.charge(1)?;
+        if args.len() != function.params {
+            let message =
+                format!("`{}` takes {} arguments, found {}", function.name, function.params, args.len());
+            return Err(Stop::fault(message).at(origin));
+        }
+        let start = self.locals.len();
+        for arg in args {
+            match self.eval(arg) {
+                Ok(value) => self.locals.push(value),
+                Err(stop) => {
+                    self.locals.truncate(start);
+                    return Err(stop);
+                }
+            }
+        }
+        self.locals.resize(start + function.locals.max(function.params), Value::Null);
+        let base = std::mem::replace(&mut self.base, start);
+        let result = self.deeper(function.depth, |env| env.block(&function.body));
+        self.base = base;
+        self.locals.truncate(start);
+        Ok(result.map_err(|stop| stop.at(origin))?.unwrap_or(Value::Null))
+    }
+
+    /// Runs something that nests `depth` deep inside what runs already.
+    fn deeper<T>(&mut self, depth: u32, run: impl FnOnce(&mut Self) -> Run<T>) -> Run<T> {
+        if self.depth + depth > CALL_DEPTH_MAX {
+            return Err(Stop::fault("functions call each other too deeply"));
+        }
+        self.depth += depth.max(1);
+        let result = run(self);
+        self.depth -= depth.max(1);
+        result
+    }
+
+    fn eval_member(&mut self, node: &'e Node, object: &'e Node, name: &'e str) -> Run<Value<'e>> {
+        if let Some(value) = self.place(node) {
+            let size = size_of(value);
+            return self.copy(size, |env| env.place(node).unwrap_or(&NULL).clone());
+        }
+        match self.eval(object)? {
+            Value::Map(entries) => {
+                let found = entries.into_iter().find(|(key, _)| key == name);
+                Ok(found.map_or(Value::Null, |(_, value)| value))
+            }
+            Value::Null => Ok(Value::Null),
+            other => Err(Stop::fault(format!("{} has no member `{name}`", type_name(&other)))),
+        }
+    }
+
+    #[inline(never)]
+    fn eval_index(&mut self, object: &'e Node, index: &'e Node) -> Run<Value<'e>> {
+        let index = self.eval(index)?;
+        if let Some(object) = self.place(object) {
+            let size = element(object, &index).map(size_of)?;
+            let copy = element(object, &index).cloned()?;
+            return self.copy(size, |_| copy);
+        }
+        let mut object = self.eval(object)?;
+        Ok(match (&mut object, &index) {
+            (Value::List(items), Value::Int(at)) if (0..items.len() as i64).contains(at) => {
+                items.swap_remove(*at as usize)
+            }
+            _ => element(&object, &index).cloned()?,
+        })
+    }
+
+    fn eval_coalesce(&mut self, values: &'e [Node]) -> Run<Value<'e>> {
+        for value in values {
+            let value = self.eval(value)?;
+            if !matches!(value, Value::Null) {
+                return Ok(value);
+            }
+        }
+        Ok(Value::Null)
+    }
+
+    #[inline(never)]
+    fn eval_else(&mut self, value: &'e Node, fallback: &'e Fallback) -> Run<Value<'e>> {
+        let fault = match self.eval(value) {
+            Ok(Value::Null) => None,
+            Err(Stop::Fault(fault)) => Some(fault),
+            decided => return decided,
+        };
+        match fallback {
+            Fallback::Drop => Err(Stop::Drop),
+            Fallback::Pass => Err(Stop::Pass),
+            Fallback::Value(value) => self.eval(value),
+            Fallback::Fail(None, origin) => Err(match fault {
+                Some(fault) => Stop::Fault(fault).at(*origin),
+                None => Stop::fault("the value is null").at(*origin),
+            }),
+            Fallback::Fail(Some(message), origin) => {
+                let message = self.eval(message)?;
+                Err(self.fail(message).at(*origin))
+            }
+        }
+    }
+
+    #[cold]
+    pub fn fail(&self, message: Value<'e>) -> Stop {
+        Stop::fault(String::from_utf8_lossy(&into_text(message)).into_owned())
+    }
+
+    #[inline(never)]
+    fn eval_list(&mut self, nodes: &'e [Node]) -> Run<Value<'e>> {
+        self.charge(nodes.len() as u64)?;
+        let mut items = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            items.push(self.eval(node)?);
+        }
+        Ok(Value::List(items))
+    }
+
+    #[inline(never)]
+    fn eval_map(&mut self, nodes: &'e [(String, Node)]) -> Run<Value<'e>> {
+        self.charge(nodes.len() as u64)?;
+        let mut entries = Vec::with_capacity(nodes.len());
+        for (key, node) in nodes {
+            entries.push((Cow::Borrowed(key.as_str()), self.eval(node)?));
+        }
+        Ok(Value::Map(entries))
+    }
+
+    /// Both ends of a range, and how many integers it has.
+    pub fn range(&mut self, low: &'e Node, high: &'e Node) -> Run<std::ops::RangeInclusive<i64>> {
+        match (self.eval(low)?, self.eval(high)?) {
+            (Value::Int(low), Value::Int(high)) => {
+                let items = i128::from(high) - i128::from(low) + 1;
+                if items >= LIST_ITEMS_MAX as i128 {
+                    return Err(Stop::fault(format!(
+                        "the range has {items} items, at most {} are allowed",
+                        LIST_ITEMS_MAX - 1
+                    )));
+                }
+                Ok(low..=high)
+            }
+            (low, high) => Err(Stop::fault(format!(
+                "a range goes from an int to an int, found {} and {}",
+                type_name(&low),
+                type_name(&high)
+            ))),
+        }
+    }
+
+    #[inline(never)]
+    fn eval_range(&mut self, low: &'e Node, high: &'e Node) -> Run<Value<'e>> {
+        let range = self.range(low, high)?;
+        let items = if range.is_empty() { 0 } else { range.end().abs_diff(*range.start()) + 1 };
+        self.charge(items)?;
+        Ok(Value::List(range.map(Value::Int).collect()))
+    }
+
+    #[inline(never)]
+    fn eval_template(&mut self, parts: &'e [Part]) -> Run<Value<'e>> {
+        let mut out = Vec::new();
+        self.template(parts, &mut out)?;
+        self.charge(out.len() as u64 / 64)?;
+        Ok(Value::Text(Cow::Owned(out)))
+    }
+
+    pub fn template(&mut self, parts: &'e [Part], out: &mut Vec<u8>) -> Run<()> {
+        let start = out.len();
+        for part in parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Expr(node) => match self.place(node) {
+                    Some(value) => value_to_text(value, out),
+                    None => value_to_text(&self.eval(node)?, out),
+                },
+                Part::Time { value, format, granule_ms, cache } => match self.eval(value)? {
+                    Value::Null => {}
+                    Value::Time(ms) => self.time_text(ms, format, *granule_ms, *cache, out)?,
+                    other => {
+                        let found = type_name(&other);
+                        return Err(Stop::fault(format!(
+                            "the format `{format}` needs a time, found {found}"
+                        )));
+                    }
+                },
+            }
+            if out.len() - start > TEXT_BYTES_MAX {
+                return Err(too_long().into());
+            }
+        }
+        Ok(())
+    }
+
+    fn time_text(
+        &mut self,
+        ms: i64,
+        format: &str,
+        granule_ms: i64,
+        cache: usize,
+        out: &mut Vec<u8>,
+    ) -> Run<()> {
+        let Some(cached) = self.scratch.times.get_mut(cache) else {
+            return Ok(strftime(ms, format, out)?);
+        };
+        let granule = Some(ms.div_euclid(granule_ms));
+        if cached.granule != granule {
+            cached.granule = None;
+            cached.text.clear();
+            strftime(ms, format, &mut cached.text)?;
+            cached.granule = granule;
+        }
+        out.extend_from_slice(&cached.text);
+        Ok(())
+    }
+}
+
+impl CallContext for Env<'_, '_> {
+    fn call_lambda<'a>(&mut self, lambda: &Value<'a>, argument: Value<'a>) -> Result<Value<'a>, EvalError> {
+        let unit = self.unit;
+        let lambda = match lambda {
+            Value::Lambda(index) => unit.lambdas.get(*index as usize),
+            _ => None,
+        };
+        let Some(lambda) = lambda else { return Err(EvalError::new("expected a function")) };
+        // The argument and the frame live differently long; what crosses between them is copied.
+        let result = self.charge(1).and_then(|()| {
+            *self.local_mut(lambda.param)? = argument.into_owned();
+            self.deeper(lambda.depth, |env| env.eval(&lambda.body))
+        });
+        match result {
+            Ok(value) => Ok(value.into_owned()),
+            Err(stop) => {
+                let message = match &stop {
+                    Stop::Fault(fault) => fault.message.clone(),
+                    Stop::Drop | Stop::Pass => "the event has left".to_string(),
+                };
+                self.pending = Some(stop);
+                Err(EvalError { message })
+            }
+        }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.now_ms.unwrap_or(0)
+    }
+}
+
+fn borrowed<'e>(value: &'e Value<'static>) -> Value<'e> {
+    match value {
+        Value::Text(text) => Value::Text(Cow::Borrowed(text)),
+        other => other.clone(),
+    }
+}
+
+/// What copying a value costs, in steps.
+pub(crate) fn size_of(value: &Value<'_>) -> u64 {
+    match value {
+        Value::Text(Cow::Owned(text)) => text.len() as u64 / 64,
+        Value::List(items) => items.iter().map(|item| 1 + size_of(item)).sum::<u64>() + 1,
+        Value::Map(entries) => entries.iter().map(|(_, item)| 2 + size_of(item)).sum::<u64>() + 1,
+        _ => 0,
+    }
+}
+
+fn matches(value: &Value<'_>, regex: &regex::bytes::Regex) -> Run<bool> {
+    match value {
+        Value::Text(text) => Ok(regex.is_match(text)),
+        Value::Null => Ok(false),
+        other => Err(Stop::fault(format!("found {}, expected a string to match", type_name(other)))),
+    }
+}
+
+fn contains(list: &Value<'_>, value: &Value<'_>) -> Run<bool> {
+    match list {
+        Value::List(items) => Ok(items.iter().any(|item| values_equal(item, value))),
+        Value::Map(entries) => match value {
+            Value::Text(text) => Ok(entries.iter().any(|(key, _)| key.as_bytes() == text.as_ref())),
+            _ => Ok(false),
+        },
+        Value::Null => Ok(false),
+        other => Err(Stop::fault(format!("found {}, expected a list or a map", type_name(other)))),
+    }
+}
+
+/// An element of a list or map.
+fn element<'v, 'e>(object: &'v Value<'e>, index: &Value<'_>) -> Run<&'v Value<'e>> {
+    match (object, index) {
+        (Value::List(items), Value::Int(at)) => {
+            let found = usize::try_from(*at).ok().and_then(|at| items.get(at));
+            found.ok_or_else(|| Stop::fault(format!("index {at} is outside a list of {} items", items.len())))
+        }
+        (Value::Map(entries), Value::Text(name)) => {
+            let found = entries.iter().find(|(key, _)| key.as_bytes() == name.as_ref());
+            Ok(found.map_or(&NULL, |(_, value)| value))
+        }
+        (Value::Null, _) => Ok(&NULL),
+        (object, index) => {
+            Err(Stop::fault(format!("{} cannot be indexed by {}", type_name(object), type_name(index))))
+        }
+    }
+}
+
+/// Refuses lists and maps beyond their bound.
+pub(crate) fn check_items(items: usize) -> Run<()> {
+    if items > LIST_ITEMS_MAX { Err(too_many_items().into()) } else { Ok(()) }
+}

@@ -1,0 +1,227 @@
+//! Shapes of code that have a loop of their own over the columns: filters, plain extractions, constant headers.
+//! Each gives the same answer as running its block row by row (a test holds both together).
+
+use crate::batch::{Batch, Range, Slot};
+use crate::eval::prepare::{Block, Extract, Node, Statement, Unit};
+use crate::eval::run::{Env, Event, Scratch, Stop};
+use crate::eval::value_to_text;
+use crate::ir::OnMiss;
+
+use super::rows::columns_mut;
+use super::{Failure, writes};
+
+pub(super) enum Kernel {
+    /// `if condition { drop }`; `drop_when` is the answer that drops.
+    Filter { condition: Node, locals: usize, drop_when: bool },
+    /// Groups of a regex over the body or a header, without conversion.
+    Extract(Box<Extract>),
+    /// Headers set to constants; absent removes.
+    Constants(Vec<(Slot, Option<Vec<u8>>)>),
+    /// The time of each event becomes that of the batch.
+    TimeNow,
+}
+
+impl Kernel {
+    /// The block again when it has none of the shapes.
+    pub fn new(mut block: Block) -> Result<Kernel, Block> {
+        let locals = block.locals;
+        let constant = |statement: &Statement| match statement {
+            Statement::SetHeader(_, value) => matches!(value, Node::Const(_)),
+            Statement::RemoveHeader(_) => true,
+            _ => false,
+        };
+        if !block.body.is_empty() && block.body.iter().all(constant) {
+            let headers = block.body.iter().filter_map(constant_header).collect();
+            return Ok(Kernel::Constants(headers));
+        }
+        if block.body.len() != 1 {
+            return Err(block);
+        }
+        let fits = match &block.body[0] {
+            Statement::SetTime(value) => matches!(value, Node::Now),
+            Statement::Cond(cases, otherwise) => match (cases.as_slice(), otherwise.as_slice()) {
+                ([(_, then)], []) => matches!(then.as_slice(), [Statement::Drop]),
+                ([(_, then)], [Statement::Drop]) => then.is_empty(),
+                _ => false,
+            },
+            Statement::Extract(extract) => {
+                let slots = extract.groups.iter().map(|group| group.slot);
+                let twice =
+                    slots.clone().enumerate().any(|(at, slot)| slots.clone().take(at).any(|s| s == slot));
+                let plain = extract.groups.iter().all(|group| group.convert.is_none());
+                plain && !twice && matches!(extract.subject, Node::Body | Node::Header(_))
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(block);
+        }
+        match block.body.pop() {
+            Some(Statement::SetTime(_)) => Ok(Kernel::TimeNow),
+            Some(Statement::Extract(extract)) => Ok(Kernel::Extract(extract)),
+            Some(Statement::Cond(mut cases, otherwise)) => match cases.pop() {
+                Some((condition, _)) => {
+                    Ok(Kernel::Filter { condition, locals, drop_when: otherwise.is_empty() })
+                }
+                None => Err(Block { locals, body: otherwise }),
+            },
+            other => {
+                block.body.extend(other);
+                Err(block)
+            }
+        }
+    }
+
+    pub fn run(
+        &self,
+        unit: &Unit,
+        scratch: &mut Scratch,
+        batch: &mut Batch,
+        now_ms: i64,
+        failures: &mut Vec<Failure>,
+    ) {
+        match self {
+            Kernel::Filter { condition, locals, drop_when } => {
+                filter(unit, scratch, condition, *locals, *drop_when, batch, now_ms, failures);
+            }
+            Kernel::Extract(extract) => extract_groups(extract, scratch, batch, failures),
+            Kernel::Constants(headers) => set_constants(headers, batch, failures),
+            Kernel::TimeNow => {
+                let columns = columns_mut(&mut batch.columns);
+                for &row in &batch.rows {
+                    columns.times[row as usize] = now_ms;
+                }
+            }
+        }
+    }
+}
+
+fn constant_header(statement: &Statement) -> Option<(Slot, Option<Vec<u8>>)> {
+    match statement {
+        Statement::SetHeader(slot, Node::Const(crate::value::Value::Null)) => Some((*slot, None)),
+        Statement::SetHeader(slot, Node::Const(value)) => {
+            let mut text = Vec::new();
+            value_to_text(value, &mut text);
+            Some((*slot, Some(text)))
+        }
+        Statement::RemoveHeader(slot) => Some((*slot, None)),
+        _ => None,
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn filter(
+    unit: &Unit,
+    scratch: &mut Scratch,
+    condition: &Node,
+    locals: usize,
+    drop_when: bool,
+    batch: &mut Batch,
+    now_ms: i64,
+    failures: &mut Vec<Failure>,
+) {
+    let columns = &*batch.columns;
+    if let Some((regex, negated)) = body_regex(condition) {
+        let drop_when = drop_when != negated;
+        batch.rows.retain(|&row| {
+            let body = columns.arena.get(columns.bodies[row as usize]).unwrap_or(&[]);
+            regex.is_match(body) != drop_when
+        });
+        return;
+    }
+    let mut env = Env::new(unit, None, Some(now_ms), scratch);
+    batch.rows.retain(|&row| {
+        env.event = Event::new(columns, row);
+        env.frame(locals);
+        match env.condition(condition) {
+            Ok(answer) => answer != drop_when,
+            Err(Stop::Pass) => true,
+            Err(Stop::Drop) => false,
+            Err(Stop::Fault(fault)) => {
+                failures.push(Failure { row, fault: *fault });
+                false
+            }
+        }
+    });
+}
+
+/// `body ~ /…/`, possibly under `not`.
+fn body_regex(condition: &Node) -> Option<(&regex::bytes::Regex, bool)> {
+    match condition {
+        Node::Not(inner) => body_regex(inner).map(|(regex, negated)| (regex, !negated)),
+        Node::Matches(value, regex) if matches!(**value, Node::Body) => Some((regex, false)),
+        _ => None,
+    }
+}
+
+fn extract_groups(extract: &Extract, scratch: &mut Scratch, batch: &mut Batch, failures: &mut Vec<Failure>) {
+    let kept = scratch.captures(extract.cache).and_then(Option::take);
+    let mut captures = kept.unwrap_or_else(|| extract.regex.capture_locations());
+    let columns = columns_mut(&mut batch.columns);
+    // Taken out while the arena is read, and put back below; a column that is searched is read meanwhile.
+    let searched = if let Node::Header(slot) = extract.subject { Some(slot) } else { None };
+    let mut written: Vec<Vec<Range>> = Vec::with_capacity(extract.groups.len());
+    for group in &extract.groups {
+        let column = columns.column_mut(group.slot);
+        written.push(if searched == Some(group.slot) { column.clone() } else { std::mem::take(column) });
+    }
+    batch.rows.retain(|&row| {
+        let at = row as usize;
+        let subject = match extract.subject {
+            Node::Header(slot) => {
+                columns.headers.get(slot.0 as usize).and_then(|column| column.get(at)).copied()
+            }
+            _ => Some(columns.bodies[at]),
+        };
+        let subject = subject.unwrap_or(Range::ABSENT);
+        let text = columns.arena.get(subject);
+        let found = text.and_then(|text| extract.regex.captures_read(&mut captures, text));
+        if found.is_none() {
+            return match extract.on_miss {
+                OnMiss::Pass => true,
+                OnMiss::Drop => false,
+                OnMiss::Fail => {
+                    if let Stop::Fault(fault) = extract.miss_fault() {
+                        failures.push(Failure { row, fault: *fault });
+                    }
+                    false
+                }
+            };
+        }
+        for (group, column) in extract.groups.iter().zip(&mut written) {
+            if let Some((start, end)) = captures.get(group.number) {
+                column[at] = Range { start: subject.start + start as u32, len: (end - start) as u32 };
+            }
+        }
+        true
+    });
+    for (group, column) in extract.groups.iter().zip(written) {
+        *columns.column_mut(group.slot) = column;
+    }
+    if let Some(kept) = scratch.captures(extract.cache) {
+        *kept = Some(captures);
+    }
+}
+
+fn set_constants(headers: &[(Slot, Option<Vec<u8>>)], batch: &mut Batch, failures: &mut Vec<Failure>) {
+    let columns = columns_mut(&mut batch.columns);
+    for (slot, text) in headers {
+        let range = match text {
+            None => Range::ABSENT,
+            Some(text) => match columns.arena.push(text) {
+                Ok(range) => range,
+                Err(_) => {
+                    failures.extend(batch.rows.drain(..).map(|row| Failure { row, fault: *writes::full() }));
+                    return;
+                }
+            },
+        };
+        if range.is_absent() && columns.headers.get(slot.0 as usize).is_none_or(Vec::is_empty) {
+            continue;
+        }
+        let column = columns.column_mut(*slot);
+        for &row in &batch.rows {
+            column[row as usize] = range;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Rows taken out of columns, or put between others.
+
+use std::sync::Arc;
+
+use crate::batch::{ArenaFull, Batch, Columns, Range};
+
+/// A copy of some rows in columns of their own, so that they hold nothing of the others.
+pub(super) fn gather(from: &Columns, rows: &[u32]) -> Result<Columns, ArenaFull> {
+    let mut to = Columns { source: from.source.clone(), first_id: from.first_id, ..Columns::default() };
+    for &row in rows {
+        let at = row as usize;
+        let body = from.bodies[at];
+        let copied = to.push(from.arena.get(body).unwrap_or(&[]), from.times[at])?;
+        to.ids.truncate(copied as usize);
+        to.ids.push(from.event_id(row));
+        let new_body = to.bodies[copied as usize];
+        // Pieces of the body stay pieces of the body.
+        let place = |to: &mut Columns, range: Range| {
+            let inside = !body.is_absent()
+                && range.start >= body.start
+                && u64::from(range.start) + u64::from(range.len)
+                    <= u64::from(body.start) + u64::from(body.len);
+            if inside {
+                return Ok(Some(Range {
+                    start: new_body.start + (range.start - body.start),
+                    len: range.len,
+                }));
+            }
+            from.arena.get(range).map(|bytes| to.arena.push(bytes)).transpose()
+        };
+        for (slot, column) in from.headers.iter().enumerate() {
+            let Some(range) = column.get(at).filter(|range| !range.is_absent()) else { continue };
+            if let Some(range) = place(&mut to, *range)? {
+                to.set_header(copied, crate::batch::Slot(slot as u32), range);
+            }
+        }
+        let side = from.side.get(at).map(Vec::as_slice).unwrap_or(&[]);
+        if !side.is_empty() {
+            let mut headers = Vec::with_capacity(side.len());
+            for (name, range) in side {
+                if let Some(range) = place(&mut to, *range)? {
+                    headers.push((name.clone(), range));
+                }
+            }
+            if to.side.is_empty() {
+                to.side.resize_with(to.bodies.len(), Vec::new);
+            }
+            to.side[copied as usize] = headers;
+        }
+    }
+    Ok(to)
+}
+
+/// Puts the rows of the columns into a new order; the arena stays. `order` names each row at most a few times.
+pub(super) fn reorder(columns: &mut Columns, order: &[u32]) {
+    let ids = order.iter().map(|&row| columns.event_id(row)).collect();
+    columns.ids = ids;
+    columns.bodies = order.iter().map(|&row| columns.bodies[row as usize]).collect();
+    columns.times = order.iter().map(|&row| columns.times[row as usize]).collect();
+    for column in columns.headers.iter_mut().filter(|column| !column.is_empty()) {
+        *column = order.iter().map(|&row| column[row as usize]).collect();
+    }
+    if !columns.side.is_empty() {
+        columns.side = order.iter().map(|&row| columns.side[row as usize].clone()).collect();
+    }
+}
+
+/// Whether all columns are as long as the bodies, and the selection names rows that exist.
+pub(super) fn consistent(batch: &Batch) -> bool {
+    let columns = &*batch.columns;
+    let rows = columns.bodies.len();
+    columns.times.len() == rows
+        && columns.headers.iter().all(|column| column.is_empty() || column.len() == rows)
+        && (columns.side.is_empty() || columns.side.len() == rows)
+        && (columns.ids.is_empty() || columns.ids.len() == rows)
+        && batch.rows.iter().all(|&row| (row as usize) < rows)
+}
+
+/// Columns of a shared batch for writing.
+pub(super) fn columns_mut(columns: &mut Arc<Columns>) -> &mut Columns {
+    Arc::make_mut(columns)
+}

@@ -1,0 +1,115 @@
+//! Programs over batches: steps, ends, failures, acknowledgements.
+
+mod ack;
+mod same;
+mod steps;
+
+use super::*;
+use crate::ir::{Code, Expr, StepOp, Stmt};
+use crate::plan::{Origin, Output, Target};
+use crate::settings::RegexSetting;
+
+pub(super) const SLOTS: [&str; 6] = ["host", "status", "error", "error_step", "error_at", "kind"];
+
+pub(super) fn plan() -> Plan {
+    let origin = |line| Origin { file: "web.flow".into(), line, column: 3, start: 0, end: 0 };
+    Plan {
+        version: plan::PLAN_VERSION,
+        file: "web.flow".into(),
+        slots: SLOTS.map(String::from).to_vec(),
+        functions: Vec::new(),
+        secrets: Vec::new(),
+        agents: Vec::new(),
+        runtime: Default::default(),
+        claims: Vec::new(),
+        origins: (1..10).map(origin).collect(),
+    }
+}
+
+pub(super) fn functions() -> Functions {
+    let mut functions = Functions::new();
+    functions.add("int", |_, args| match args.first() {
+        Some(crate::Value::Text(text)) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .map(crate::Value::Int)
+            .ok_or_else(|| crate::function::EvalError::new("not an int")),
+        _ => Err(crate::function::EvalError::new("not an int")),
+    });
+    functions
+}
+
+pub(super) fn slot(name: &str) -> crate::Slot {
+    crate::Slot(SLOTS.iter().position(|slot| *slot == name).unwrap() as u32)
+}
+
+pub(super) fn step(name: &str, errors: Option<u32>, locals: u32, body: Vec<Stmt>) -> ir::Step {
+    ir::Step { name: name.into(), op: StepOp::Code(Code { locals, body }), origin: OriginId(1), errors }
+}
+
+pub(super) fn to(output: u32) -> ir::Program {
+    ir::Program { steps: Vec::new(), end: ir::End::Output(output) }
+}
+
+pub(super) fn program(
+    steps: Vec<ir::Step>,
+    end: ir::End,
+    optional: &[bool],
+    errors: Vec<ir::Program>,
+) -> plan::Program {
+    let outputs = optional.iter().enumerate().map(|(index, &optional)| Output {
+        to: Target::Channel(index as u32),
+        optional,
+        origin: OriginId(0),
+    });
+    plan::Program { name: "web".into(), body: ir::Program { steps, end }, outputs: outputs.collect(), errors }
+}
+
+pub(super) fn executor(program: &plan::Program) -> Executor {
+    Executor::new(&plan(), program, &functions(), &Interceptors::new()).unwrap()
+}
+
+pub(super) fn batch(bodies: &[&str]) -> Batch {
+    let mut columns = Columns { source: "web".into(), first_id: 100, ..Columns::default() };
+    for (index, body) in bodies.iter().enumerate() {
+        columns.push(body.as_bytes(), index as i64).unwrap();
+    }
+    Batch::new(columns)
+}
+
+pub(super) fn text(value: &str) -> Expr {
+    Expr::Const(ir::Const::Text(value.into()))
+}
+
+pub(super) fn int(value: i64) -> Expr {
+    Expr::Const(ir::Const::Int(value))
+}
+
+pub(super) fn body_matches(pattern: &str) -> Expr {
+    Expr::Matches { value: Box::new(Expr::Body), regex: regex(pattern) }
+}
+
+pub(super) fn regex(pattern: &str) -> RegexSetting {
+    RegexSetting { pattern: pattern.into(), flags: String::new() }
+}
+
+pub(super) fn call(function: &str, arg: Expr) -> Expr {
+    Expr::Call { function: function.into(), args: vec![arg], origin: OriginId(2) }
+}
+
+pub(super) fn bodies(batches: &[Batch]) -> Vec<String> {
+    let rows = batches.iter().flat_map(|batch| batch.rows.iter().map(move |&row| batch.body(row)));
+    rows.map(|body| String::from_utf8_lossy(body).into_owned()).collect()
+}
+
+pub(super) fn header(batch: &Batch, row: u32, name: &str) -> Option<String> {
+    let plan = plan();
+    let found = batch.headers(row, &plan.slots).find(|(known, _)| *known == name);
+    found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+}
+
+pub(super) fn run(program: &plan::Program, batch: Batch) -> Outputs {
+    let mut outputs = Outputs::new();
+    executor(program).run(batch, 1_000_000, &mut outputs);
+    outputs
+}
