@@ -294,7 +294,8 @@ async fn producers_keep_their_order_under_contention() {
         producer.await.unwrap();
     }
     reader.await.unwrap();
-    for receipt in receipts.lock().unwrap().drain(..) {
+    let receipts = std::mem::take(&mut *receipts.lock().unwrap());
+    for receipt in receipts {
         assert_eq!(receipt.await.unwrap(), Outcome::Delivered);
     }
 }

@@ -1,0 +1,204 @@
+//! A program with its places: runs it, keeps its failed rows as dead letters, and hands its outputs to channels,
+//! the required ones first.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use flow_plan::Batch;
+use flow_plan::plan::OriginId;
+use tokio::sync::watch;
+
+use super::guard::guarded_call;
+use super::report::Reporter;
+use crate::counters::{Count, NamedCounts};
+use crate::dead::{DeadLetters, Letter};
+use crate::program::{FailedRows, RebuildProgram, RunProgram};
+use crate::status::{OutputStatus, Phase, ProgramStatus};
+use crate::traits::{Channel, ChannelError, Fault};
+
+/// A built program. Shared by the callers of one source (several connections may send at once); the program itself
+/// runs under a lock, the waiting for room does not.
+pub(super) struct Pipe {
+    pub name: Arc<str>,
+    pub program: Mutex<Box<dyn RunProgram>>,
+    /// Makes the program anew, with fresh state.
+    pub rebuild: RebuildProgram,
+    /// Rows were lost behind the program and come again: steps that remember what they have seen (`dedupe`) must
+    /// not take the repeated rows for duplicates.
+    pub stale: AtomicBool,
+    pub outputs: Vec<Port>,
+    pub dead: Arc<DeadLetters>,
+    /// `file:line:column` by origin, for dead letters.
+    pub places: Arc<Vec<String>>,
+    pub reporter: Reporter,
+    pub counts: PipeCounts,
+}
+
+#[derive(Default)]
+pub(super) struct PipeCounts {
+    events_in: Count,
+    events_out: Count,
+    errors: Count,
+    dead_letters: Count,
+    dropped: NamedCounts,
+}
+
+/// One output of a program.
+pub(super) struct Port {
+    pub to: PortTarget,
+    pub name: Arc<str>,
+    pub optional: bool,
+    pub origin: OriginId,
+    pub events: Count,
+    pub bytes: Count,
+    pub dropped: Count,
+}
+
+pub(super) enum PortTarget {
+    Channel(Arc<dyn Channel>),
+    /// A sink of the drain that runs the program, by its number there.
+    Sink(usize),
+}
+
+/// Why outputs were not delivered; the shares that were not taken are lost.
+#[derive(Debug)]
+pub(super) enum PipeError {
+    /// The target is closed or the wait was given up: the flow is stopping.
+    Stopped,
+    Fault(Fault),
+}
+
+/// Until when a put waits for room.
+pub(super) struct Patience {
+    pub phase: watch::Receiver<Phase>,
+    /// Batches that somebody repeats are given up as soon as the flow stops; others wait while channels drain,
+    /// because nobody could bring them again.
+    pub repeatable_until: Phase,
+}
+
+impl Pipe {
+    /// Runs the program and keeps failed rows. What is given back has to be delivered or is lost.
+    pub fn run(&self, batch: Batch) -> Result<Vec<(u32, Batch)>, PipeError> {
+        self.counts.events_in.add(batch.len() as u64);
+        let now_ms = self.reporter.now_ms();
+        let run = {
+            let mut program = self.program.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if self.stale.swap(false, Ordering::AcqRel) {
+                *program = (self.rebuild)().map_err(|fault| self.lost(fault))?;
+            }
+            guarded_call(|| program.run(batch, now_ms)).map_err(|panic| self.lost(panic))?
+        };
+        self.counts.errors.add(run.errors);
+        for (step, events) in &run.dropped {
+            self.counts.dropped.add(step, *events);
+        }
+        for failed in run.failed {
+            self.bury(failed).map_err(|fault| self.lost(fault))?;
+        }
+        for (output, batch) in &run.outputs {
+            self.counts.events_out.add(batch.len() as u64);
+            if let Some(port) = self.outputs.get(*output as usize) {
+                port.events.add(batch.len() as u64);
+                port.bytes.add(batch.body_bytes());
+            }
+        }
+        Ok(run.outputs)
+    }
+
+    /// The next run starts with fresh state.
+    pub fn reset(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
+
+    fn lost(&self, fault: Fault) -> PipeError {
+        self.reset();
+        PipeError::Fault(fault)
+    }
+
+    /// Puts every batch that is for a channel into it: required ones in order, waiting for room, then optional
+    /// ones if there is room now. Gives back what is for sinks.
+    pub async fn deliver(
+        &self,
+        outputs: Vec<(u32, Batch)>,
+        patience: &mut Patience,
+    ) -> Result<Vec<(u32, Batch)>, PipeError> {
+        let mut optional = Vec::new();
+        let mut sinks = Vec::new();
+        for (output, batch) in outputs {
+            let Some(port) = self.outputs.get(output as usize) else {
+                let what = format!("program `{}` has no output {output}", self.name);
+                return Err(self.lost(Fault::new(what).code("F1109")));
+            };
+            match &port.to {
+                PortTarget::Sink(_) => sinks.push((output, batch)),
+                PortTarget::Channel(channel) if port.optional => optional.push((port, channel, batch)),
+                PortTarget::Channel(channel) => {
+                    patience.put(channel, batch).await.inspect_err(|_| self.reset())?;
+                }
+            }
+        }
+        for (port, channel, batch) in optional {
+            if let Err(rejected) = channel.try_put(batch) {
+                port.dropped.add(rejected.batch.len() as u64);
+                // An optional branch is outside of every promise.
+                rejected.batch.ack.done();
+            }
+        }
+        Ok(sinks)
+    }
+
+    /// Writes rows to the dead-letter store and marks their share done.
+    fn bury(&self, failed: FailedRows) -> Result<(), Fault> {
+        let place = self.places.get(failed.origin.0 as usize).map_or("", String::as_str);
+        let letters = failed.batch.rows.iter().zip(&failed.messages).map(|(&row, message)| Letter {
+            batch: &failed.batch,
+            row,
+            error: message,
+        });
+        let written = self.dead.write(&failed.step, place, letters, self.reporter.now_ms())?;
+        self.counts.dead_letters.add(written);
+        failed.batch.ack.done();
+        Ok(())
+    }
+
+    pub fn status(&self) -> ProgramStatus {
+        ProgramStatus {
+            name: self.name.to_string(),
+            events_in: self.counts.events_in.get(),
+            events_out: self.counts.events_out.get(),
+            errors: self.counts.errors.get(),
+            dead_letters: self.counts.dead_letters.get(),
+            dropped: self.counts.dropped.snapshot(),
+            outputs: self.outputs.iter().map(Port::status).collect(),
+        }
+    }
+}
+
+impl Port {
+    fn status(&self) -> OutputStatus {
+        OutputStatus {
+            to: self.name.to_string(),
+            optional: self.optional,
+            origin: self.origin,
+            events: self.events.get(),
+            bytes: self.bytes.get(),
+            dropped: self.dropped.get(),
+        }
+    }
+}
+
+impl Patience {
+    async fn put(&mut self, channel: &Arc<dyn Channel>, batch: Batch) -> Result<(), PipeError> {
+        let until = if batch.ack.is_open() { self.repeatable_until } else { Phase::Halting };
+        tokio::select! {
+            biased;
+            put = channel.put(batch) => match put {
+                Ok(()) => Ok(()),
+                Err(ChannelError::Closed) => Err(PipeError::Stopped),
+                Err(ChannelError::Fault(fault)) => Err(PipeError::Fault(fault)),
+            },
+            // The batch is dropped with the put: its share is lost, so its source repeats it.
+            _ = self.phase.wait_for(|phase| *phase >= until) => Err(PipeError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The supervisor of a run: starts the tasks, closes a channel when nobody feeds it any more, carries out stops, and
+//! says how it ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::build::BuiltAgent;
+use super::drain::{DrainEnd, HALT_CLOSE_MAX};
+use super::report::Reports;
+use super::view::AgentView;
+use super::{Command, End};
+use crate::status::{Phase, Status};
+use crate::traits::Channel;
+
+/// How long tasks that were given up may take to be gone.
+const GIVE_UP_MAX: Duration = Duration::from_secs(5);
+
+/// What the run and its handle share.
+pub(super) struct Shared {
+    pub reports: Arc<Reports>,
+    agents: Vec<Arc<AgentView>>,
+    phase: watch::Sender<Phase>,
+    started: Instant,
+}
+
+impl Shared {
+    pub fn new(agents: &[BuiltAgent], reports: Arc<Reports>, phase: watch::Sender<Phase>) -> Arc<Shared> {
+        let agents = agents.iter().map(|agent| agent.view.clone()).collect();
+        Arc::new(Shared { reports, agents, phase, started: Instant::now() })
+    }
+
+    pub fn status(&self) -> Status {
+        Status {
+            phase: *self.phase.borrow(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            agents: self.agents.iter().map(|agent| agent.status()).collect(),
+        }
+    }
+
+    /// Phases only go forward.
+    fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| {
+            let later = phase > *current;
+            *current = phase.max(*current);
+            later
+        });
+    }
+}
+
+pub(super) struct Supervision {
+    pub shared: Arc<Shared>,
+    /// Tells the sources.
+    pub stop: watch::Sender<bool>,
+    pub commands: watch::Receiver<Command>,
+    pub drain_max: Duration,
+    pub end: watch::Sender<Option<End>>,
+}
+
+/// The channels of one agent and how many tasks still feed each.
+struct Feeding {
+    channels: Vec<Arc<dyn Channel>>,
+    feeders: Vec<usize>,
+}
+
+/// A task that has ended: what it fed, and how it ended if it was a drain.
+struct Ended {
+    agent: usize,
+    feeds: Vec<usize>,
+    drain: Option<DrainEnd>,
+}
+
+impl Supervision {
+    pub async fn run(mut self, agents: Vec<BuiltAgent>) {
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let mut feeding = Vec::new();
+        for (agent, built) in agents.into_iter().enumerate() {
+            for (drain, feeds) in built.drains {
+                tasks.spawn(async move { Ended { agent, feeds, drain: Some(drain.run().await) } });
+            }
+            for (source, feeds) in built.sources {
+                tasks.spawn(async move {
+                    source.run().await;
+                    Ended { agent, feeds, drain: None }
+                });
+            }
+            for (channel, &feeders) in built.channels.iter().zip(&built.feeders) {
+                if feeders == 0 {
+                    channel.close();
+                }
+            }
+            feeding.push(Feeding { channels: built.channels, feeders: built.feeders });
+        }
+        let mut broken = false;
+        let mut late = false;
+        // When the present phase has lasted too long.
+        let mut deadline: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                command = next_command(&mut self.commands) => match command {
+                    Command::Run => {}
+                    Command::Stop => self.drain(&mut deadline),
+                    Command::StopNow => {
+                        self.stop.send_replace(true);
+                        self.shared.enter(Phase::Halting);
+                        late = true;
+                        break;
+                    }
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    late = true;
+                    if *self.shared.phase.borrow() >= Phase::Halting {
+                        break;
+                    }
+                    self.shared.enter(Phase::Halting);
+                    deadline = Some(Instant::now() + HALT_CLOSE_MAX + HALT_CLOSE_MAX);
+                }
+                ended = tasks.join_next() => match ended {
+                    None => break,
+                    Some(Ok(ended)) => {
+                        let feeding = &mut feeding[ended.agent];
+                        feeding.released(&ended.feeds);
+                        if ended.drain == Some(DrainEnd::Failed) {
+                            self.drain(&mut deadline);
+                        }
+                    }
+                    // Components are guarded, so this is a fault of the host itself: nothing can be relied on.
+                    Some(Err(_)) => {
+                        broken = true;
+                        break;
+                    }
+                },
+            }
+        }
+        // A component that blocks cannot be given up; its thread ends with the process.
+        let _ = timeout(GIVE_UP_MAX, tasks.shutdown()).await;
+        self.finish(&feeding, broken, late);
+    }
+
+    /// Sources stop; from now on there is a limit.
+    fn drain(&self, deadline: &mut Option<Instant>) {
+        self.stop.send_replace(true);
+        self.shared.enter(Phase::Draining);
+        deadline.get_or_insert_with(|| Instant::now() + self.drain_max);
+    }
+
+    fn finish(&self, feeding: &[Feeding], broken: bool, late: bool) {
+        let channels = feeding.iter().flat_map(|feeding| &feeding.channels);
+        let events_left = channels.map(|channel| channel.status().events).sum();
+        for agent in &self.shared.agents {
+            if let Err(fault) = agent.dead.sync() {
+                tracing::warn!(agent = agent.name, "{fault}");
+            }
+        }
+        self.shared.enter(Phase::Ended);
+        let end = End {
+            failed: broken || self.shared.reports.failed() || (late && events_left > 0),
+            faults: self.shared.reports.errors(),
+            events_left,
+        };
+        self.end.send_replace(Some(end));
+    }
+}
+
+impl Feeding {
+    fn released(&mut self, feeds: &[usize]) {
+        for &channel in feeds {
+            let feeders = &mut self.feeders[channel];
+            *feeders = feeders.saturating_sub(1);
+            if *feeders == 0 {
+                self.channels[channel].close();
+            }
+        }
+    }
+}
+
+/// The next command; never again once the handle is gone (the supervisor goes with it).
+async fn next_command(commands: &mut watch::Receiver<Command>) -> Command {
+    match commands.changed().await {
+        Ok(()) => *commands.borrow_and_update(),
+        Err(_) => std::future::pending().await,
+    }
+}

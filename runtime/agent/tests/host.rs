@@ -1,0 +1,467 @@
+//! The host with fakes on both ends: flow, back-pressure, stops, faults.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flow_agent::status::PartState;
+use flow_agent::{Fault, Level, Phase, SinkError};
+use flow_plan::Outcome;
+use flow_plan::plan::{OriginId, Target};
+use support::*;
+
+fn outcomes(world: &World) -> Vec<Result<Outcome, ()>> {
+    lock(&world.receipts).iter_mut().map(|receipt| receipt.try_recv().map_err(|_| ())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_by_itself_when_its_sources_have_finished() {
+    let world = World::new();
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a", "b"]);
+    world.send("in", &["c"]);
+    world.act("in", Act::Finish);
+    let end = running.wait().await;
+    assert!(!end.failed && end.events_left == 0, "{end:?}");
+    assert_eq!(world.written("out"), ["a", "b", "c"]);
+    assert_eq!(world.sink("out").closed.load(Ordering::Relaxed), 1);
+    assert_eq!(outcomes(&world), [Ok(Outcome::Delivered), Ok(Outcome::Delivered)]);
+    let status = running.status();
+    assert_eq!(status.phase, Phase::Ended);
+    let agent = &status.agents[0];
+    assert_eq!((agent.sources[0].events, agent.sources[0].bytes), (3, 3));
+    assert_eq!(agent.sources[0].state, PartState::Finished);
+    assert_eq!((agent.channels[0].committed, agent.channels[0].fill.events), (3, 0));
+    assert_eq!((agent.sinks[0].events, agent.sinks[0].state), (3, PartState::Finished));
+    serde_json::to_string(&status).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_channel_stops_the_source() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 3).plan()).unwrap();
+    for body in ["a", "b", "c", "d", "e"] {
+        world.send("in", &[body]);
+    }
+    world.act("in", Act::Finish);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(world.sent.load(Ordering::Relaxed), 3);
+    assert_eq!(running.status().agents[0].channels[0].fill.events, 3);
+    assert!(running.status().agents[0].channels[0].fill.oldest_ms >= 4_000);
+    world.release("out");
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), ["a", "b", "c", "d", "e"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_drains_what_the_channels_hold() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a", "b"]);
+    until("both are in the channel", || channel_events(&running.status()) == 2).await;
+    running.stop();
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(running.status().phase, Phase::Draining);
+    world.release("out");
+    let end = running.wait().await;
+    assert!(!end.failed, "{end:?}");
+    assert_eq!(world.written("out"), ["a", "b"]);
+    assert_eq!(world.sink("out").closed.load(Ordering::Relaxed), 1);
+    assert_eq!(running.status().agents[0].sources[0].state, PartState::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_stop_a_batch_that_waits_for_room_is_given_back_to_a_source_that_repeats() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 1).plan()).unwrap();
+    world.send("in", &["a"]);
+    until("the first is in the channel", || channel_events(&running.status()) == 1).await;
+    world.send("in", &["b"]);
+    pass(Duration::from_secs(1)).await;
+    running.stop();
+    let stopped = || running.status().agents[0].sources[0].state == PartState::Stopped;
+    until("the source has stopped", stopped).await;
+    world.release("out");
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_stop_a_batch_that_nobody_repeats_waits_for_room() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 1).plan()).unwrap();
+    for body in ["a", "b"] {
+        world.act("in", Act::SendPlain(vec![body.to_owned()]));
+    }
+    until("the first is in the channel", || channel_events(&running.status()) == 1).await;
+    running.stop();
+    pass(Duration::from_secs(1)).await;
+    world.release("out");
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_limit_a_drain_is_given_up_and_nothing_counts_as_delivered() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a"]);
+    until("it is in the channel", || channel_events(&running.status()) == 1).await;
+    running.stop();
+    let end = running.wait().await;
+    assert!(end.failed);
+    assert_eq!(end.events_left, 1);
+    drop(running);
+    until("the source hears of it", || outcomes(&world) == [Ok(Outcome::Lost)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_now_ends_at_once_and_what_was_not_written_is_lost_to_its_source() {
+    let world = World::new();
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a"]);
+    until("the first is written", || world.written("out") == ["a"]).await;
+    world.hold("out");
+    world.send("in", &["b"]);
+    until("the second is sent", || world.sent.load(Ordering::Relaxed) == 2).await;
+    running.stop();
+    running.stop_now();
+    let end = running.wait().await;
+    assert!(end.failed && end.events_left == 1, "{end:?}");
+    drop(running);
+    until("the source hears of it", || {
+        let outcomes = outcomes(&world);
+        outcomes[1] == Ok(Outcome::Lost)
+    })
+    .await;
+    assert_eq!(world.written("out"), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_run_loses_open_receipts() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a"]);
+    until("it is in the channel", || channel_events(&running.status()) == 1).await;
+    drop(running);
+    until("the source hears of it", || outcomes(&world) == [Ok(Outcome::Lost)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_started_again_after_faults_and_panics() {
+    let world = World::new();
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    let mut notices = running.notices();
+    world.send("in", &["a"]);
+    world.act("in", Act::Retry);
+    world.send("in", &["b"]);
+    world.act("in", Act::Panic);
+    world.send("in", &["c"]);
+    world.act("in", Act::Finish);
+    let end = running.wait().await;
+    assert!(!end.failed, "{end:?}");
+    assert_eq!(world.written("out"), ["a", "b", "c"]);
+    assert_eq!(world.source_starts.load(Ordering::Relaxed), 3);
+    let source = &running.status().agents[0].sources[0];
+    assert_eq!(source.restarts, 2);
+    let first = notices.recv().await.unwrap();
+    assert_eq!((first.level, first.fault.message.as_str()), (Level::Warning, "away"));
+    assert_eq!(notices.recv().await.unwrap().fault.code, Some("F1109"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_cannot_go_on_leaves_the_others_running_and_fails_the_run() {
+    let world = World::new();
+    let mut draft = Draft::line(&world, 100);
+    let channel = Target::Channel(0);
+    draft.source("other", vec![output(channel)]);
+    let running = world.start(&draft.plan()).unwrap();
+    world.act("in", Act::Fatal);
+    until("it has failed", || running.status().agents[0].sources[0].state == PartState::Failed).await;
+    world.send("other", &["a"]);
+    until("the other goes on", || world.written("out") == ["a"]).await;
+    world.act("other", Act::Finish);
+    let end = running.wait().await;
+    assert!(end.failed);
+    assert_eq!(end.faults[0].node, "in");
+    // The fault is about a setting: its place is given, not the source's.
+    assert_eq!(end.faults[0].origin, OriginId(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_away_is_tried_again_until_it_is_back() {
+    let world = World::new();
+    let mut fails = 5;
+    world.behave("out", move |_| {
+        if fails == 0 {
+            return Ok(());
+        }
+        fails -= 1;
+        Err(SinkError::Retry(Fault::new("connection refused")))
+    });
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a", "b"]);
+    world.act("in", Act::Finish);
+    let started = tokio::time::Instant::now();
+    assert!(!running.wait().await.failed);
+    // 100 + 200 + 400 + 800 + 1600 ms, of which up to half is jitter.
+    assert!(started.elapsed() >= Duration::from_millis(1_550) && started.elapsed() < Duration::from_secs(5));
+    assert_eq!(world.written("out"), ["a", "b"]);
+    assert_eq!(running.status().agents[0].sinks[0].retries, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_panics_is_built_anew_and_nothing_is_lost() {
+    let world = World::new();
+    let mut first = true;
+    world.behave("out", move |_| {
+        assert!(!std::mem::take(&mut first), "a planned panic of a sink");
+        Ok(())
+    });
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a"]);
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), ["a"]);
+    assert_eq!(world.sink("out").builds.load(Ordering::Relaxed), 2);
+    assert_eq!(outcomes(&world), [Ok(Outcome::Delivered)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_refused_events_go_to_the_dead_letters() {
+    let world = World::new();
+    world.behave("out", |bodies| {
+        if bodies.iter().any(|body| body.parse::<usize>().unwrap() % 10 == 3) {
+            return Err(SinkError::Refused(Fault::new("bad number")));
+        }
+        Ok(())
+    });
+    let running = world.start(&Draft::line(&world, 1_000).plan()).unwrap();
+    world.act("in", Act::Send(numbers(0..100)));
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    let good: Vec<String> = numbers(0..100).into_iter().filter(|number| !number.ends_with('3')).collect();
+    assert_eq!(world.written("out"), good);
+    let dead = world.dead("out");
+    let bodies: Vec<&str> = dead.iter().map(|letter| letter["body"].as_str().unwrap()).collect();
+    assert_eq!(bodies, ["3", "13", "23", "33", "43", "53", "63", "73", "83", "93"]);
+    assert_eq!(dead[0]["error"], "bad number");
+    assert_eq!(dead[0]["place"], "test.flow:5:1");
+    assert_eq!(dead[0]["at"], 1_000);
+    let sink = &running.status().agents[0].sinks[0];
+    assert_eq!((sink.refused, sink.dead_letters, sink.events), (10, 10, 90));
+    assert_eq!(outcomes(&world), [Ok(Outcome::Delivered)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_events_flow_into_the_chain_of_the_sinks_errors() {
+    let world = World::new();
+    world.behave("out", |bodies| match bodies {
+        [.., last] if last == "bad" => Err(SinkError::Refused(Fault::new("no"))),
+        _ => Ok(()),
+    });
+    let mut draft = Draft::line(&world, 100);
+    let errors = draft.sink("rejected");
+    let channel = draft.channel("rejects", 10, vec![output(Target::Sink(errors))]);
+    let program = draft.copies("out.errors", vec![output(Target::Channel(channel))]);
+    draft.agent.sinks[0].errors = Some(program);
+    let running = world.start(&draft.plan()).unwrap();
+    world.hold("rejected");
+    world.send("in", &["good", "bad"]);
+    until("the good one is written", || world.written("out") == ["good"]).await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(outcomes(&world), [Err(())], "the refused event is not safe yet");
+    world.release("rejected");
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("rejected"), ["bad"]);
+    assert_eq!(outcomes(&world), [Ok(Outcome::Delivered)]);
+    assert!(world.dead("out").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_cannot_go_on_stops_the_run_and_its_events_are_lost_to_their_source() {
+    let world = World::new();
+    world.behave("out", |_| Err(SinkError::Fatal(Fault::new("unknown table").setting("path"))));
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.send("in", &["a"]);
+    let end = running.wait().await;
+    assert!(end.failed);
+    assert_eq!((end.faults[0].node.as_str(), end.faults[0].origin), ("out", OriginId(5)));
+    assert_eq!(outcomes(&world), [Ok(Outcome::Lost)]);
+    assert_eq!(running.status().agents[0].sinks[0].state, PartState::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_optional_branch_that_is_full_never_holds_the_others() {
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (out, extra) = (draft.sink("out"), draft.sink("extra"));
+    let main = draft.channel("buf", 100, vec![output(Target::Sink(out))]);
+    let side = draft.channel("side", 2, vec![output(Target::Sink(extra))]);
+    draft.source("in", vec![optional(Target::Channel(side)), output(Target::Channel(main))]);
+    world.hold("extra");
+    let running = world.start(&draft.plan()).unwrap();
+    for number in numbers(0..10) {
+        world.send("in", &[&number]);
+    }
+    world.act("in", Act::Finish);
+    until("all are written", || world.written("out").len() == 10).await;
+    world.release("extra");
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("extra"), ["0", "1"]);
+    let status = running.status();
+    assert_eq!(status.agents[0].sources[0].program.outputs[0].dropped, 8);
+    assert!(outcomes(&world).iter().all(|outcome| *outcome == Ok(Outcome::Delivered)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_optional_sink_that_fails_never_holds_the_others() {
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (out, extra) = (draft.sink("out"), draft.sink("extra"));
+    let outputs = vec![optional(Target::Sink(extra)), output(Target::Sink(out))];
+    let channel = draft.channel("buf", 100, outputs);
+    draft.source("in", vec![output(Target::Channel(channel))]);
+    world.behave("extra", |_| Err(SinkError::Fatal(Fault::new("gone"))));
+    let running = world.start(&draft.plan()).unwrap();
+    for number in numbers(0..10) {
+        world.send("in", &[&number]);
+    }
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), numbers(0..10));
+    assert_eq!(running.status().agents[0].sinks.iter().map(|sink| sink.skipped).sum::<u64>(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_has_confirmed_is_not_written_again_while_another_is_tried() {
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (one, two) = (draft.sink("one"), draft.sink("two"));
+    let channel = draft.channel("buf", 100, vec![output(Target::Sink(one)), output(Target::Sink(two))]);
+    draft.source("in", vec![output(Target::Channel(channel))]);
+    let mut fails = 3;
+    world.behave("one", move |_| {
+        if fails == 0 {
+            return Ok(());
+        }
+        fails -= 1;
+        Err(SinkError::Retry(Fault::new("busy")))
+    });
+    let running = world.start(&draft.plan()).unwrap();
+    world.send("in", &["a", "b"]);
+    until("the healthy one is not held", || world.written("two") == ["a", "b"]).await;
+    assert_eq!(outcomes(&world), [Err(())]);
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!((world.written("one").len(), world.written("two").len()), (2, 2));
+    assert_eq!(outcomes(&world), [Ok(Outcome::Delivered)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sinks_hear_of_the_time_also_while_nothing_comes_and_while_another_is_tried() {
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (one, two) = (draft.sink("one"), draft.sink("two"));
+    let channel = draft.channel("buf", 100, vec![output(Target::Sink(one)), output(Target::Sink(two))]);
+    draft.source("in", vec![output(Target::Channel(channel))]);
+    world.behave("one", |_| Err(SinkError::Retry(Fault::new("busy"))));
+    let running = world.start(&draft.plan()).unwrap();
+    let ticks = || world.sink("two").ticks.load(Ordering::Relaxed);
+    pass(Duration::from_millis(5_500)).await;
+    assert_eq!(ticks(), 6);
+    world.send("in", &["a"]);
+    pass(Duration::from_secs(20)).await;
+    assert_eq!(ticks(), 26);
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_are_at_most_as_large_as_the_sink_wants() {
+    let world = World::new();
+    *lock(&world.sink("out").batch) = 7;
+    world.behave("out", |bodies| {
+        assert!(bodies.len() <= 7);
+        Ok(())
+    });
+    let running = world.start(&Draft::line(&world, 1_000).plan()).unwrap();
+    world.act("in", Act::Send(numbers(0..100)));
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), numbers(0..100));
+    assert_eq!(world.sink("out").writes.load(Ordering::Relaxed), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_batches_that_wait_are_written_together() {
+    let world = World::new();
+    world.hold("out");
+    let running = world.start(&Draft::line(&world, 1_000).plan()).unwrap();
+    world.send("in", &["first"]);
+    until("the first is being written", || channel_events(&running.status()) == 1).await;
+    for number in numbers(0..50) {
+        world.send("in", &[&number]);
+    }
+    world.act("in", Act::Finish);
+    until("all are in the channel", || channel_events(&running.status()) == 51).await;
+    world.release("out");
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.sink("out").writes.load(Ordering::Relaxed), 2);
+    assert_eq!(world.written("out")[1..], numbers(0..50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn input_that_a_source_refuses_is_kept_as_dead_letters() {
+    let world = World::new();
+    let running = world.start(&Draft::line(&world, 10).plan()).unwrap();
+    world.act("in", Act::Refuse(vec!["\u{0}junk".to_owned()], "not a frame"));
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.dead("in")[0]["error"], "not a frame");
+    assert_eq!(running.status().agents[0].sources[0].refused, 1);
+    assert_eq!(running.status().agents[0].dead[0].events, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_faults_of_a_start_come_together_and_nothing_is_started() {
+    let world = World::new();
+    let mut draft = Draft::line(&world, 10);
+    draft.agent.sources[0].settings.insert("broken".into(), true.into());
+    draft.agent.sinks[0].settings.insert("broken".into(), true.into());
+    draft.agent.channels[0].kind = "marble".into();
+    let faults = world.start(&draft.plan()).err().expect("the start should fail");
+    let mut seen: Vec<_> = faults
+        .iter()
+        .map(|fault| (fault.node.as_str(), fault.fault.code.unwrap_or(""), fault.origin.0))
+        .collect();
+    seen.sort();
+    assert_eq!(seen, [("buf", "F0116", 3), ("in", "F0802", 2), ("out", "F0806", 5)]);
+    assert_eq!(world.source_starts.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plans_that_cannot_work_are_refused() {
+    let world = World::new();
+    let code = |draft: &Draft| world.start(&draft.plan()).err().map(|faults| faults[0].fault.code);
+    let mut two_feeders = Draft::line(&world, 10);
+    two_feeders.channel("second", 10, vec![output(Target::Sink(0))]);
+    assert_eq!(code(&two_feeders), Some(Some("F0411")));
+    let mut ring = Draft::new(&world);
+    ring.channel("one", 10, vec![output(Target::Channel(1))]);
+    ring.channel("two", 10, vec![output(Target::Channel(0))]);
+    assert_eq!(code(&ring), Some(Some("F0420")));
+    let mut outside = Draft::new(&world);
+    outside.source("in", vec![output(Target::Channel(7))]);
+    assert_eq!(code(&outside), Some(Some("F1109")));
+    let mut newer = Draft::line(&world, 10).plan();
+    newer.version += 1;
+    assert_eq!(world.start(&newer).err().unwrap()[0].fault.code, Some("F0813"));
+}
