@@ -48,6 +48,8 @@ pub struct Letter<'a> {
     pub batch: &'a Batch,
     pub row: u32,
     pub error: &'a str,
+    /// Where what failed stands in the text: `web.flow:12:5`.
+    pub place: &'a str,
 }
 
 struct DeadBox {
@@ -71,19 +73,17 @@ impl DeadLetters {
         DeadLetters { dir, slots, bytes_max: bytes_max.max(2), boxes: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Appends letters of one step. `place` is where the step stands (`web.flow:12:5`). After an error none of
-    /// the letters counts as kept.
+    /// Appends letters of one step. After an error none of them counts as kept.
     pub fn write<'a>(
         &self,
         step: &str,
-        place: &str,
         letters: impl IntoIterator<Item = Letter<'a>>,
         at_ms: i64,
     ) -> Result<u64, Fault> {
         let mut lines = Vec::new();
         let mut events = 0;
         for letter in letters {
-            encode_letter(&mut lines, step, place, &letter, at_ms, &self.slots);
+            encode_letter(&mut lines, step, &letter, at_ms, &self.slots);
             events += 1;
         }
         if events == 0 {
@@ -219,15 +219,8 @@ fn file_name(step: &str) -> String {
     if clean.trim_matches('.').is_empty() { "_".to_owned() } else { clean }
 }
 
-fn encode_letter(
-    lines: &mut Vec<u8>,
-    step: &str,
-    place: &str,
-    letter: &Letter<'_>,
-    at_ms: i64,
-    slots: &[String],
-) {
-    let Letter { batch, row, error } = letter;
+fn encode_letter(lines: &mut Vec<u8>, step: &str, letter: &Letter<'_>, at_ms: i64, slots: &[String]) {
+    let Letter { batch, row, error, place } = letter;
     let mut header = Map::new();
     for (name, value) in batch.headers(*row, slots) {
         header.insert(name.to_owned(), text_or_base64(value));

@@ -1,15 +1,24 @@
-//! What the host needs of a program: rows in, rows per output and failed rows back. The meaning of steps, routes and
-//! expressions is elsewhere.
+//! A program of the plan, ready to run and to be built again, with counts that outlive it. The meaning of steps,
+//! routes and expressions is in `flow_plan`.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
+use flow_plan::exec::{DeadLetter, Executor, Outputs, StepCounters};
 use flow_plan::plan::OriginId;
-use flow_plan::{Batch, Plan, ir};
+use flow_plan::{Batch, Plan};
 
+use crate::status::StepStatus;
 use crate::traits::{Fault, Registry};
 
-/// Makes a program again, with fresh state.
-pub(crate) type RebuildProgram = Box<dyn Fn() -> Result<Box<dyn RunProgram>, Fault> + Send + Sync>;
+/// Where a program is in the plan, and what it is built with.
+pub(crate) struct Recipe {
+    pub plan: Arc<Plan>,
+    pub registry: Registry,
+    /// Indexes that have been checked.
+    pub agent: usize,
+    pub program: usize,
+}
 
 /// A step that cannot be built.
 pub(crate) struct StepFault {
@@ -18,67 +27,84 @@ pub(crate) struct StepFault {
     pub fault: Fault,
 }
 
-/// Builds the program `program` of agent `agent` (both indexes have been checked).
-pub(crate) fn build_program(
-    plan: &Plan,
-    agent: usize,
-    program: usize,
-    _registry: &Registry,
-) -> Result<Box<dyn RunProgram>, Vec<StepFault>> {
-    let program = &plan.agents[agent].programs[program];
-    Ok(Box::new(Passage { body: program.body.clone() }))
-}
-
-struct Passage {
-    body: ir::Program,
-}
-
-impl RunProgram for Passage {
-    fn run(&mut self, batch: Batch, _now_ms: i64) -> ProgramRun {
-        let mut run = ProgramRun::default();
-        pass(&self.body, batch, &mut run);
-        run
+impl Recipe {
+    pub fn build(&self) -> Result<Executor, StepFault> {
+        let program = &self.plan.agents[self.agent].programs[self.program];
+        let functions = &self.registry.functions;
+        Executor::new(&self.plan, program, functions, &self.registry.interceptors).map_err(|error| {
+            let message = match &error.error.setting {
+                Some(setting) => format!("`{setting}`: {}", error.error.message),
+                None => error.error.message,
+            };
+            let step = error.step;
+            StepFault { step, origin: error.origin, fault: Fault::new(message).code("F1109") }
+        })
     }
 }
 
-fn pass(program: &ir::Program, batch: Batch, run: &mut ProgramRun) {
-    match &program.end {
-        ir::End::Output(output) => run.outputs.push((*output, batch)),
-        ir::End::Discard => batch.ack.done(),
-        ir::End::Copy(programs) => {
-            for program in programs {
-                pass(program, batch.select(batch.rows.clone()), run);
-            }
-            batch.ack.done();
+/// An executor with its buffers.
+pub(crate) struct RunningProgram {
+    executor: Executor,
+    outputs: Outputs,
+}
+
+impl RunningProgram {
+    pub fn new(executor: Executor) -> RunningProgram {
+        RunningProgram { executor, outputs: Outputs::new() }
+    }
+
+    /// (output number, rows), never empty ones, and the rows that no `x.errors` chain takes.
+    pub fn run(&mut self, batch: Batch, now_ms: i64) -> (Vec<(u32, Batch)>, Vec<DeadLetter>) {
+        // Something is left only after a panic.
+        self.outputs.clear();
+        self.executor.run(batch, now_ms, &mut self.outputs);
+        let mut batches = Vec::new();
+        for (output, rows) in self.outputs.batches.iter_mut().enumerate() {
+            batches.extend(rows.drain(..).map(|batch| (output as u32, batch)));
         }
-        ir::End::Route(_) => {}
+        (batches, std::mem::take(&mut self.outputs.dead))
+    }
+
+    pub fn counters(&self) -> Vec<Arc<StepCounters>> {
+        self.executor.counters().to_vec()
     }
 }
 
-/// A program that can be run on batches, with whatever state its steps keep.
-pub(crate) trait RunProgram: Send {
-    /// Runs all rows through. Every row ends in an output, in `failed`, or is dropped on purpose; the batch's
-    /// acknowledgement is split among the outputs and failures, and the share of dropped rows is done.
-    fn run(&mut self, batch: Batch, now_ms: i64) -> ProgramRun;
+/// Counts of the steps of a program, over all the executors it has had.
+pub(crate) struct StepTotals(Mutex<(Vec<StepStatus>, Vec<Arc<StepCounters>>)>);
+
+impl StepTotals {
+    pub fn new(counters: Vec<Arc<StepCounters>>) -> StepTotals {
+        let zero = |counters: &Arc<StepCounters>| StepStatus {
+            name: counters.name.clone(),
+            events_in: 0,
+            dropped: 0,
+            failed: 0,
+            emitted: 0,
+        };
+        StepTotals(Mutex::new((counters.iter().map(zero).collect(), counters)))
+    }
+
+    /// The program was built again: its steps count from zero.
+    pub fn replace(&self, counters: Vec<Arc<StepCounters>>) {
+        let mut totals = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let sums = sums(&totals.0, &totals.1);
+        *totals = (sums, counters);
+    }
+
+    pub fn snapshot(&self) -> Vec<StepStatus> {
+        let totals = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        sums(&totals.0, &totals.1)
+    }
 }
 
-#[derive(Default)]
-pub(crate) struct ProgramRun {
-    /// (number of the output, rows), never empty ones; an output may come several times.
-    pub outputs: Vec<(u32, Batch)>,
-    /// Rows for the dead-letter store.
-    pub failed: Vec<FailedRows>,
-    /// Rows that failed, including those that an `x.errors` chain took.
-    pub errors: u64,
-    /// Rows dropped on purpose, by step.
-    pub dropped: Vec<(Arc<str>, u64)>,
-}
-
-/// Rows that failed in one step and have no `x.errors` chain.
-pub(crate) struct FailedRows {
-    pub step: Arc<str>,
-    pub origin: OriginId,
-    pub batch: Batch,
-    /// One for each row of `batch.rows`.
-    pub messages: Vec<String>,
+fn sums(before: &[StepStatus], now: &[Arc<StepCounters>]) -> Vec<StepStatus> {
+    let sum = |(before, now): (&StepStatus, &Arc<StepCounters>)| StepStatus {
+        name: before.name.clone(),
+        events_in: before.events_in + now.events_in.load(Ordering::Relaxed),
+        dropped: before.dropped + now.dropped.load(Ordering::Relaxed),
+        failed: before.failed + now.failed.load(Ordering::Relaxed),
+        emitted: before.emitted + now.emitted.load(Ordering::Relaxed),
+    };
+    before.iter().zip(now).map(sum).collect()
 }

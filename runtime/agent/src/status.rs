@@ -128,9 +128,20 @@ pub struct ProgramStatus {
     pub errors: u64,
     /// Those of them that went to the dead-letter store.
     pub dead_letters: u64,
-    /// Dropped on purpose, by step.
-    pub dropped: BTreeMap<String, u64>,
+    /// Interceptors and routes, in the order of the text.
+    pub steps: Vec<StepStatus>,
     pub outputs: Vec<OutputStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepStatus {
+    pub name: String,
+    pub events_in: u64,
+    /// On purpose; for a route, events that no case took.
+    pub dropped: u64,
+    pub failed: u64,
+    /// Further events that the step made.
+    pub emitted: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -20,7 +20,7 @@ use super::{Agents, HostOptions, StartFault};
 use crate::backoff::{Backoff, BackoffLimits};
 use crate::counters::{Count, Health};
 use crate::dead::DeadLetters;
-use crate::program::build_program;
+use crate::program::{Recipe, RunningProgram, StepTotals};
 use crate::status::Phase;
 use crate::traits::{Channel, Context, Fault, Registry, Sink, Source, Stop};
 
@@ -345,30 +345,31 @@ impl<'a> Builder<'a> {
                 dropped: Count::default(),
             });
         }
-        let built = match build_program(&self.site.plan, self.index, program as usize, &self.site.registry) {
-            Ok(built) => built,
-            Err(faults) => {
-                for fault in faults {
-                    self.fault(&fault.step, fault.fault, fault.origin);
-                }
+        let recipe = Recipe {
+            plan: self.site.plan.clone(),
+            registry: self.site.registry.clone(),
+            agent: self.index,
+            program: program as usize,
+        };
+        let running = match guarded_call(|| recipe.build()) {
+            Ok(Ok(executor)) => RunningProgram::new(executor),
+            Ok(Err(fault)) => {
+                self.fault(&fault.step, fault.fault, fault.origin);
+                return None;
+            }
+            Err(panic) => {
+                self.fault(&planned.name, panic, reporter.origin);
                 return None;
             }
         };
-        let (plan, registry, agent) = (self.site.plan.clone(), self.site.registry.clone(), self.index);
-        let rebuild = move || {
-            build_program(&plan, agent, program as usize, &registry).map_err(|faults| {
-                let first = faults.into_iter().next().map(|fault| fault.fault);
-                first.unwrap_or_else(|| Fault::new("the program cannot be built again").code("F1109"))
-            })
-        };
         Some(Pipe {
             name: Arc::from(planned.name.as_str()),
-            program: Mutex::new(built),
-            rebuild: Box::new(rebuild),
+            steps: StepTotals::new(running.counters()),
+            program: Mutex::new(running),
+            recipe,
             stale: AtomicBool::new(false),
             outputs: ports,
             dead: self.dead.clone(),
-            places: self.places.clone(),
             reporter,
             counts: PipeCounts::default(),
         })

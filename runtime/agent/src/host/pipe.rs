@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use flow_plan::Batch;
+use flow_plan::exec::DeadLetter;
 use flow_plan::plan::OriginId;
 use tokio::sync::watch;
 
 use super::guard::guarded_call;
 use super::report::Reporter;
-use crate::counters::{Count, NamedCounts};
+use crate::counters::Count;
 use crate::dead::{DeadLetters, Letter};
-use crate::program::{FailedRows, RebuildProgram, RunProgram};
+use crate::program::{Recipe, RunningProgram, StepTotals};
 use crate::status::{OutputStatus, Phase, ProgramStatus};
 use crate::traits::{Channel, ChannelError, Fault};
 
@@ -20,27 +21,24 @@ use crate::traits::{Channel, ChannelError, Fault};
 /// runs under a lock, the waiting for room does not.
 pub(super) struct Pipe {
     pub name: Arc<str>,
-    pub program: Mutex<Box<dyn RunProgram>>,
+    pub program: Mutex<RunningProgram>,
     /// Makes the program anew, with fresh state.
-    pub rebuild: RebuildProgram,
+    pub recipe: Recipe,
     /// Rows were lost behind the program and come again: steps that remember what they have seen (`dedupe`) must
     /// not take the repeated rows for duplicates.
     pub stale: AtomicBool,
     pub outputs: Vec<Port>,
     pub dead: Arc<DeadLetters>,
-    /// `file:line:column` by origin, for dead letters.
-    pub places: Arc<Vec<String>>,
     pub reporter: Reporter,
     pub counts: PipeCounts,
+    pub steps: StepTotals,
 }
 
 #[derive(Default)]
 pub(super) struct PipeCounts {
     events_in: Count,
     events_out: Count,
-    errors: Count,
     dead_letters: Count,
-    dropped: NamedCounts,
 }
 
 /// One output of a program.
@@ -81,28 +79,27 @@ impl Pipe {
     pub fn run(&self, batch: Batch) -> Result<Vec<(u32, Batch)>, PipeError> {
         self.counts.events_in.add(batch.len() as u64);
         let now_ms = self.reporter.now_ms();
-        let run = {
+        let (outputs, dead) = {
             let mut program = self.program.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if self.stale.swap(false, Ordering::AcqRel) {
-                *program = (self.rebuild)().map_err(|fault| self.lost(fault))?;
+                let built = guarded_call(|| self.recipe.build().map_err(|fault| fault.fault));
+                let executor = built.and_then(|built| built).map_err(|fault| self.lost(fault))?;
+                *program = RunningProgram::new(executor);
+                self.steps.replace(program.counters());
             }
             guarded_call(|| program.run(batch, now_ms)).map_err(|panic| self.lost(panic))?
         };
-        self.counts.errors.add(run.errors);
-        for (step, events) in &run.dropped {
-            self.counts.dropped.add(step, *events);
+        for letters in dead {
+            self.bury(letters).map_err(|fault| self.lost(fault))?;
         }
-        for failed in run.failed {
-            self.bury(failed).map_err(|fault| self.lost(fault))?;
-        }
-        for (output, batch) in &run.outputs {
+        for (output, batch) in &outputs {
             self.counts.events_out.add(batch.len() as u64);
             if let Some(port) = self.outputs.get(*output as usize) {
                 port.events.add(batch.len() as u64);
                 port.bytes.add(batch.body_bytes());
             }
         }
-        Ok(run.outputs)
+        Ok(outputs)
     }
 
     /// The next run starts with fresh state.
@@ -148,27 +145,29 @@ impl Pipe {
     }
 
     /// Writes rows to the dead-letter store and marks their share done.
-    fn bury(&self, failed: FailedRows) -> Result<(), Fault> {
-        let place = self.places.get(failed.origin.0 as usize).map_or("", String::as_str);
-        let letters = failed.batch.rows.iter().zip(&failed.messages).map(|(&row, message)| Letter {
-            batch: &failed.batch,
+    fn bury(&self, dead: DeadLetter) -> Result<(), Fault> {
+        let rows = dead.batch.rows.iter().zip(&dead.reasons);
+        let letters = rows.map(|(&row, reason)| Letter {
+            batch: &dead.batch,
             row,
-            error: message,
+            error: &reason.message,
+            place: &reason.at,
         });
-        let written = self.dead.write(&failed.step, place, letters, self.reporter.now_ms())?;
+        let written = self.dead.write(&dead.step, letters, self.reporter.now_ms())?;
         self.counts.dead_letters.add(written);
-        failed.batch.ack.done();
+        dead.batch.ack.done();
         Ok(())
     }
 
     pub fn status(&self) -> ProgramStatus {
+        let steps = self.steps.snapshot();
         ProgramStatus {
             name: self.name.to_string(),
             events_in: self.counts.events_in.get(),
             events_out: self.counts.events_out.get(),
-            errors: self.counts.errors.get(),
+            errors: steps.iter().map(|step| step.failed).sum(),
             dead_letters: self.counts.dead_letters.get(),
-            dropped: self.counts.dropped.snapshot(),
+            steps,
             outputs: self.outputs.iter().map(Port::status).collect(),
         }
     }

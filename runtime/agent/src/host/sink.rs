@@ -247,16 +247,15 @@ impl SinkSlot {
     ) -> Result<(), PipeError> {
         let Some(batch) = piece.iter().find(|batch| !batch.is_empty()) else { return Ok(()) };
         let row = batch.rows[0];
+        let node: &str = &self.reporter.node;
         match &self.errors {
             Some(errors) => {
                 let mut columns = extract_row(batch, row);
-                let marked = columns
-                    .set_header_named(0, "error", fault.message.as_bytes(), &self.slots)
-                    .and_then(|()| {
-                        columns.set_header_named(0, "error_step", self.reporter.node.as_bytes(), &self.slots)
-                    });
-                if marked.is_err() {
-                    return Err(PipeError::Fault(Fault::new("the event leaves no room for its error")));
+                let headers =
+                    [("error", fault.message.as_str()), ("error_step", node), ("error_at", &self.place)];
+                for (name, value) in headers {
+                    // Without room for its reason the event still goes on.
+                    let _ = columns.set_header_named(0, name, value.as_bytes(), &self.slots);
                 }
                 let mut refused = Batch::new(columns);
                 refused.ack = batch.ack.split();
@@ -266,11 +265,9 @@ impl SinkSlot {
                 Ok(())
             }
             None => {
-                let letter = Letter { batch, row, error: &fault.message };
-                let node = &self.reporter.node;
-                self.dead
-                    .write(node, &self.place, [letter], self.reporter.now_ms())
-                    .map_err(PipeError::Fault)?;
+                let letter = Letter { batch, row, error: &fault.message, place: &self.place };
+                let written = self.dead.write(node, [letter], self.reporter.now_ms());
+                written.map_err(PipeError::Fault)?;
                 self.counts.dead_letters.add(1);
                 Ok(())
             }

@@ -76,11 +76,14 @@ impl Accept for Intake {
         match &self.errors {
             Some(errors) => self.flow_through(errors, batch).await,
             None => {
-                let letters = batch.rows.iter().map(|&row| Letter { batch: &batch, row, error: reason });
+                let letters = batch.rows.iter().map(|&row| Letter {
+                    batch: &batch,
+                    row,
+                    error: reason,
+                    place: &self.place,
+                });
                 let now_ms = self.reporter.now_ms();
-                self.dead
-                    .write(&self.reporter.node, &self.place, letters, now_ms)
-                    .map_err(SourceError::Retry)?;
+                self.dead.write(&self.reporter.node, letters, now_ms).map_err(SourceError::Retry)?;
                 batch.ack.done();
                 Ok(())
             }
