@@ -35,6 +35,8 @@ pub struct LowerContext<'a> {
     pub name: &'a str,
     /// For failures inside the lowered code.
     pub origin: crate::plan::OriginId,
+    /// What expressions in settings may call, for [`crate::eval::PreparedExpr`].
+    pub functions: &'a crate::function::Functions,
 }
 
 impl LowerContext<'_> {

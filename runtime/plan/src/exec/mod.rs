@@ -200,6 +200,7 @@ impl Executor {
             plan.origins.iter().map(|at| format!("{}:{}:{}", at.file, at.line, at.column)).collect();
         let mut lowering = Lowering {
             preparer: Preparer::new(functions, &plan.functions, plan.slots.clone().into()),
+            functions: functions.for_plan(plan),
             interceptors,
             slots: &plan.slots,
             outputs: program.outputs.len(),
@@ -278,6 +279,8 @@ impl Program {
 struct Lowering<'a> {
     preparer: Preparer<'a>,
     interceptors: &'a Interceptors,
+    /// With the user's functions and the header names of the plan.
+    functions: Functions,
     slots: &'a [String],
     outputs: usize,
     errors: usize,
@@ -323,7 +326,12 @@ impl Lowering<'_> {
             ir::StepOp::Kind { kind, settings } => {
                 let factory = self.interceptors.get(kind);
                 let factory = factory.ok_or_else(|| plain(format!("there is no interceptor `{kind}`")))?;
-                let context = LowerContext { slots: self.slots, name: &step.name, origin: step.origin };
+                let context = LowerContext {
+                    slots: self.slots,
+                    name: &step.name,
+                    origin: step.origin,
+                    functions: &self.functions,
+                };
                 factory(settings, &context).map_err(refuse)?
             }
         };
