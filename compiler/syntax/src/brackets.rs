@@ -89,7 +89,7 @@ impl<'a> Pairing<'a> {
             match token.kind {
                 TokenKind::Open(bracket) => self.open(index, bracket),
                 TokenKind::Close(bracket) => self.close(index, bracket),
-                TokenKind::UnclosedString => self.close_in_text(index, *token),
+                TokenKind::UnclosedString | TokenKind::UnclosedRegex => self.close_in_text(index, *token),
                 _ => {}
             }
         }
@@ -159,6 +159,22 @@ impl<'a> Pairing<'a> {
     }
 
     fn open(&mut self, index: usize, bracket: u8) {
+        let doubled = index.checked_sub(1).is_some_and(|before| {
+            let before = self.source.tokens[before].kind;
+            bracket == b'{' && before == TokenKind::Open(b'{')
+        });
+        if self.layout && doubled {
+            // nothing in the language begins with `{{`
+            let at = self.source.token_span(self.source.tokens[index]);
+            self.out.partners[index] = Partner::Stray;
+            self.out.diagnostics.push(
+                Diagnostic::new(Code::F0003, at, "`{` is never closed")
+                    .label("one too many")
+                    .help("remove it")
+                    .fix(at, ""),
+            );
+            return;
+        }
         let holds_items = bracket == b'{' && matches!(self.statement_word, "agent" | "flow" | "template");
         self.stack.push(Open {
             token: index,
@@ -185,6 +201,18 @@ impl<'a> Pairing<'a> {
             return;
         };
         if closer(top.bracket) == bracket {
+            if self.layout && self.too_early(index, top) {
+                self.out.partners[index] = Partner::Stray;
+                let opener = self.source.token_span(self.source.tokens[top.token]);
+                self.out.diagnostics.push(
+                    Diagnostic::new(Code::F0003, at, format!("`{found}` closes nothing"))
+                        .label("one too many on this line")
+                        .also(opener, "the block that starts here goes on below")
+                        .help("remove it")
+                        .fix(at, ""),
+                );
+                return;
+            }
             self.pair_top(index);
             return;
         }
@@ -226,6 +254,30 @@ impl<'a> Pairing<'a> {
                 );
             }
         }
+    }
+
+    /// Whether a closing bracket at the end of a line would end a block of several lines that goes on below.
+    fn too_early(&self, index: usize, top: &Open) -> bool {
+        let tokens = &self.source.tokens;
+        let block = tokens.get(top.token + 1).is_some_and(|next| next.is_trivia());
+        let first_on_line = index == 0 || tokens[index - 1].kind == TokenKind::Newline;
+        if !block || first_on_line || top.line == self.line {
+            return false;
+        }
+        let mut newline = false;
+        for token in &tokens[index + 1..] {
+            match token.kind {
+                TokenKind::Newline => newline = true,
+                TokenKind::Comment => {}
+                _ if !newline => return false,
+                kind => {
+                    let start = self.source.text[..token.start].rfind('\n').map_or(0, |k| k + 1);
+                    let indent = token.start - start;
+                    return indent > top.indent || indent == top.indent && kind == TokenKind::Close(b'}');
+                }
+            }
+        }
+        false
     }
 
     fn pair_top(&mut self, index: usize) {

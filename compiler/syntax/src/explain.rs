@@ -40,10 +40,13 @@ pub(crate) fn is_foreign(recovery: &mut Recovery<'_>, failure: &Failure<'_>) -> 
     let view = View::new(recovery.source, failure);
     if let Some(diagnostic) = foreign(&view) {
         // a section or a line has its own message; a whole other format is said once
-        if !recovery.foreign || diagnostic.code != Code::F0032 {
+        if diagnostic.code != Code::F0032 {
             recovery.builder.diagnostics.push(diagnostic);
+        } else if !recovery.foreign_told {
+            recovery.builder.diagnostics.push(diagnostic);
+            recovery.foreign_told = true;
+            recovery.foreign = !recovery.any_read;
         }
-        recovery.foreign = true;
         return true;
     }
     recovery.foreign
@@ -206,6 +209,10 @@ fn situation(view: &View<'_>, failure: &Failure<'_>) -> Option<(Diagnostic, Repa
         .or_else(|| else_at_line_start(view))
         .or_else(|| case_without_test(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
         .or_else(|| unknown_word(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
+        .or_else(|| setting_without_colon(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
+        .or_else(|| missing_equals(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
+        .or_else(|| dash(view).map(|diagnostic| (diagnostic, Repair::None)))
+        .or_else(|| missing_word(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
         .or_else(|| two_statements(view, failure))
         .or_else(|| reserved_name(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
         .or_else(|| too_complicated(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
@@ -287,6 +294,95 @@ fn unknown_word(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
     }
 }
 
+/// `{ compress zstd }`, `{ path => "/x" }` (F0006)
+fn setting_without_colon(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
+    if failure.kind != Kind::Entry || view.at != 1 || !view.is_word(0) {
+        return None;
+    }
+    let (span, key) = (view.span(1), view.span(0));
+    if view.text(1) == "=>" {
+        let diagnostic = Diagnostic::new(Code::F0006, span, "settings use `:`").label("write `:`");
+        return Some(diagnostic.fix(key.at_end().to(span), ":"));
+    }
+    view.is_word(1).then(|| {
+        Diagnostic::new(Code::F0006, span, "missing `:` in a setting")
+            .label("expected `:` before this")
+            .help("settings are written `key: value`")
+            .fix(key.at_end(), ":")
+    })
+}
+
+/// `type Order { … }`, `interceptor scrub timestamp -> host` (F0011)
+fn missing_equals(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
+    const WORDS: [&str; 11] = [
+        "type",
+        "interceptor",
+        "secret",
+        "source",
+        "channel",
+        "sink",
+        "group",
+        "consumer",
+        "cluster",
+        "ensemble",
+        "use",
+    ];
+    let word = view.text(0);
+    let value = view.is_word(2) && !is_reserved(view.text(2)) || word == "type" && view.text(2) == "{";
+    if failure.kind != Kind::Item || view.at != 2 || !WORDS.contains(&word) || !view.is_word(1) || !value {
+        return None;
+    }
+    let span = view.span(2);
+    Some(
+        Diagnostic::new(Code::F0011, span, "missing `=` after the name")
+            .label("expected `=` before this")
+            .help(format!("declarations are `{word} name = …`"))
+            .fix(span.at_start(), "= "),
+    )
+}
+
+/// `inbox.my-part`: a name behind a dot (F0008)
+fn dash(view: &View<'_>) -> Option<Diagnostic> {
+    let at = view.at;
+    let before = at.checked_sub(1)?;
+    let (name, dash, rest) = (view.token(before)?, view.token(at)?, view.token(at + 1)?);
+    let joined = name.end == dash.start && dash.end == rest.start;
+    if view.text(at) != "-" || !joined || !view.is_word(before) || !view.is_word(at + 1) {
+        return None;
+    }
+    let span = view.span(at).to(view.span(at + 1));
+    let fixed = format!("_{}", view.text(at + 1));
+    Some(
+        Diagnostic::new(Code::F0008, span, "names cannot contain `-`")
+            .help(format!("use `_`: `{}{fixed}`", view.text(before)))
+            .fix(span, fixed),
+    )
+}
+
+/// `web = tail "x"`, `edge at "h" { … }`, `web source = …`: the word that declares is missing or stands second.
+fn missing_word(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
+    let name = view.text(0);
+    let whole_block = matches!(view.text(1), "{" | "at") && view.at >= view.tokens.len();
+    if failure.kind != Kind::Item || !view.is_word(0) || is_reserved(name) || view.at > 2 && !whole_block {
+        return None;
+    }
+    let second = view.text(1);
+    if ITEM_WORDS.contains(&second) && view.at == 1 {
+        return Some(
+            Diagnostic::new(Code::F0001, view.span(1), format!("`{second}` comes before the name"))
+                .label("a declaration begins with this word")
+                .help(format!("write `{second} {name} …`")),
+        );
+    }
+    let alone =
+        second == "{" && view.at >= 2 || matches!(second, "=" | "at") || second == "(" && view.text(2) == ")";
+    alone.then(|| {
+        Diagnostic::new(Code::F0001, view.span(0), format!("nothing says what `{name}` is"))
+            .label("expected a word such as `source` or `agent` before this")
+            .help("declarations are written `source name = kind …`")
+    })
+}
+
 /// `sink a = b sink c = d` on one line (F0022)
 fn two_statements(view: &View<'_>, failure: &Failure<'_>) -> Option<(Diagnostic, Repair)> {
     const STATEMENT_WORDS: [&str; 9] =
@@ -310,14 +406,13 @@ fn two_statements(view: &View<'_>, failure: &Failure<'_>) -> Option<(Diagnostic,
                     Some(TokenKind::Word | TokenKind::String | TokenKind::Open(b'{'))
                 )
         }
-        Kind::Stmt => {
-            STATEMENT_WORDS.contains(&word)
-                || view.is_word(at) && matches!(view.text(at + 1), "=" | "+=" | "-=")
-        }
+        Kind::Stmt => STATEMENT_WORDS.contains(&word) || assigns(view, at),
         Kind::Test => TEST_WORDS.contains(&word) && view.is_word(at + 1),
         _ => false,
     };
-    if !after_value || !begins {
+    // what stands before must be complete, or the second word is only in the wrong place
+    let wanted = nouns(failure.error);
+    if !after_value || !begins || !wanted.iter().all(|noun| noun.continues()) {
         return None;
     }
     // `header.a b = 1` is rather one statement with a mistake
@@ -337,17 +432,27 @@ fn two_statements(view: &View<'_>, failure: &Failure<'_>) -> Option<(Diagnostic,
     Some((diagnostic, Repair::Split(view.tokens[at])))
 }
 
+/// Whether `a.b.c =` starts at the token.
+fn assigns(view: &View<'_>, at: usize) -> bool {
+    let mut k = at + 1;
+    while view.text(k) == "." && view.is_word(k + 1) {
+        k += 2;
+    }
+    matches!(view.text(k), "=" | "+=" | "-=")
+}
+
 /// `source in = …` (F0007)
 fn reserved_name(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
     let word = view.text(view.at);
-    if !view.is_word(view.at) || !is_reserved(word) || !nouns(failure.error).iter().any(|noun| noun.is_name())
-    {
+    if !view.is_word(view.at) || !is_reserved(word) {
         return None;
     }
     let names = ["->", "as", "on", ",", "[", "(", ":"];
     let before = view.before();
     let declared = ITEM_WORDS.contains(&before) || matches!(before, "let" | "for" | "extern");
-    if !declared && !names.contains(&before) {
+    let wanted = nouns(failure.error);
+    let name_fits = wanted.is_empty() || wanted.iter().any(|noun| noun.is_name());
+    if !(declared || names.contains(&before) && name_fits) {
         return None;
     }
     let span = view.span(view.at);
@@ -399,7 +504,7 @@ fn expected(view: &View<'_>, failure: &Failure<'_>) -> Diagnostic {
     let span = view.span(at);
     let found = shown(view.text(at));
     // the grammar could have stopped before this: what stands here is too much
-    let complete = wanted.iter().all(|noun| noun.continues());
+    let complete = !wanted.is_empty() && wanted.iter().all(|noun| noun.continues());
     let side_by_side = matches!(
         view.kind(at),
         Some(

@@ -20,6 +20,8 @@ pub enum TokenKind {
     SmartString,
     /// A string without its closing quote; it ends with the line.
     UnclosedString,
+    /// A regex without its closing `/`; it ends with the line.
+    UnclosedRegex,
     /// `"""` without an end; it ends with the text.
     UnclosedBlock,
     /// `( [ {`
@@ -198,7 +200,15 @@ impl<'t> Lexer<'t> {
                 self.at = end;
                 return TokenKind::Regex;
             }
-            self.no_regex_before = line_end(self.text, self.at);
+            let end = line_end(self.text, self.at);
+            self.no_regex_before = end;
+            // after a value it may still divide, unless it goes on like no number or name does
+            let rest = &self.text[self.at + 1..end];
+            let surely = !ends_value(self.text, self.out.last().copied()) || rest.starts_with(['^', '\\']);
+            if surely && !rest.is_empty() && !rest.starts_with([' ', '/', '\t']) {
+                self.at = end;
+                return TokenKind::UnclosedRegex;
+            }
         }
         self.at += 1;
         TokenKind::Mark
@@ -221,19 +231,22 @@ impl<'t> Lexer<'t> {
 /// Whether a `/` here can begin a regex: not right after a value, unless it looks like an argument (blank before,
 /// none after).
 fn slash_begins_regex(text: &str, at: usize, before: Option<Token>) -> bool {
+    if !ends_value(text, before) {
+        return true;
+    }
+    // `tail /x/` and `a / b`, `a/b` are told apart by the blanks
     let next = text[at + 1..].chars().next();
-    let Some(token) = before else { return true };
-    let value = match token.kind {
+    before.is_some_and(|token| token.end < at) && next.is_some_and(|c| !is_blank(c) && c != '\n')
+}
+
+/// Whether a value ends with this token.
+fn ends_value(text: &str, before: Option<Token>) -> bool {
+    before.is_some_and(|token| match token.kind {
         TokenKind::Word => !OPERATOR_WORDS.contains(&token.text(text)),
         TokenKind::Number | TokenKind::String | TokenKind::RawString | TokenKind::Regex => true,
         TokenKind::Close(c) => c != b'}',
         _ => false,
-    };
-    if !value {
-        return true;
-    }
-    // `{ a: 1 } / 2` is not written by people; `tail /x/` and `a /b` are told apart by the blanks
-    token.end < at && next.is_some_and(|c| !is_blank(c) && c != '\n')
+    })
 }
 
 /// Words after which a value begins.

@@ -10,12 +10,15 @@ pub mod words;
 
 mod brackets;
 mod build;
+mod decode;
 mod explain;
 mod grammar;
 mod nouns;
 mod read;
 mod recover;
 mod source;
+
+pub use decode::{NotUtf8, decode_utf8};
 
 use flow_diag::{Diagnostic, FileId};
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use flow_diag::{Code, Diagnostic, FileId, Severity};
+use flow_diag::{Code, Diagnostic, FileId, Label, Severity};
 
 use crate::Parsed;
 use crate::ast::{Expr, File};
-use crate::brackets::{self, Brackets, NESTING_MAX};
-use crate::build::{Builder, unclosed_string};
+use crate::brackets::{self, Brackets, NESTING_MAX, Partner};
+use crate::build::{Builder, unclosed_regex, unclosed_string};
 use crate::explain::expected_in;
 use crate::grammar::{self, Rule, children};
 use crate::lex::{TokenKind, is_bidi, is_invisible};
@@ -67,10 +67,12 @@ fn read_file(file: FileId, text: &str) -> Parsed<File> {
     let mut recovery = Recovery::new(&source, &brackets);
     value.items = recovery.items();
     let foreign = recovery.foreign;
-    let told = recovery.builder.diagnostics;
+    let mut told = recovery.builder.diagnostics;
     value.poisoned = recovery.poisoned;
     if !foreign {
-        diagnostics.extend(brackets.diagnostics.iter().cloned());
+        let mut of_brackets = brackets.diagnostics.clone();
+        without_opener(&source, &brackets, &mut told, &mut of_brackets);
+        diagnostics.extend(of_brackets);
     }
     diagnostics.extend(told);
     if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
@@ -78,6 +80,40 @@ fn read_file(file: FileId, text: &str) -> Parsed<File> {
         diagnostics.extend(grammar::parse(Rule::file, text).err().map(|error| expected_in(&source, &error)));
     }
     Parsed { value, diagnostics: finish(diagnostics) }
+}
+
+/// A `}` at the start of a line that closes nothing shows that the lines between it and the last one that is not
+/// further right are the inside of a block whose `{` is missing: what was said about them is a consequence.
+fn without_opener(
+    source: &Source<'_>,
+    brackets: &Brackets,
+    told: &mut Vec<Diagnostic>,
+    of_brackets: &mut Vec<Diagnostic>,
+) {
+    let mut after = 0;
+    for (index, token) in source.tokens.iter().enumerate() {
+        let first_on_line = index == 0 || source.tokens[index - 1].kind == TokenKind::Newline;
+        let stray = brackets.partners[index] == Partner::Stray;
+        if token.kind != TokenKind::Close(b'}') || !stray || !first_on_line {
+            continue;
+        }
+        let Some((head, inside)) = source.block_head(after, token.start) else { continue };
+        after = token.end;
+        let place = |diagnostic: &Diagnostic| diagnostic.primary.span.start as usize;
+        let at_head = told.iter().chain(of_brackets.iter()).any(|d| (head..inside).contains(&place(d)));
+        told.retain(|diagnostic| !(inside..token.start).contains(&place(diagnostic)));
+        if at_head {
+            of_brackets.retain(|diagnostic| place(diagnostic) != token.start);
+        } else if let Some(stray) = of_brackets.iter_mut().find(|diagnostic| place(diagnostic) == token.start)
+        {
+            let line = source.text[head..inside].trim();
+            let start = head + source.text[head..inside].find(line).unwrap_or(0);
+            let label = "a `{` is probably missing here".to_owned();
+            stray
+                .secondary
+                .push(Label { span: source.span(start, start + line.len()).at_end(), text: label });
+        }
+    }
 }
 
 fn read_expr(file: FileId, text: &str) -> Parsed<Option<Expr>> {
@@ -120,6 +156,9 @@ fn of_scanner(source: &Source<'_>) -> Vec<Diagnostic> {
         gap = token.end;
         match token.kind {
             TokenKind::UnclosedString => out.push(unclosed_string(source.span(token.start, token.start + 1))),
+            TokenKind::UnclosedRegex => {
+                out.push(unclosed_regex(source.span(token.start, token.start + 1), token.text(source.text)));
+            }
             TokenKind::UnclosedBlock => out.push(unclosed_string(source.span(token.start, token.start + 3))),
             TokenKind::String | TokenKind::RawString | TokenKind::Regex | TokenKind::Comment => {
                 invisible(source, token.start, token.end, is_bidi, &mut out);

@@ -19,7 +19,7 @@ use crate::grammar::{self, InputLocation, Node, Rule, children};
 use crate::lex::TokenKind;
 use crate::source::Source;
 use crate::split::{Separator, bytes_of, pieces};
-use crate::words::{is_reserved, nearest_item_word};
+use crate::words::{ITEM_WORDS, is_reserved, nearest_item_word};
 
 /// What a piece should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +87,20 @@ const TRIES_MAX: usize = 12;
 /// Blocks in blocks that are looked into; deeper ones are read as a whole or not at all.
 const DESCENT_MAX: usize = NESTING_MAX;
 
+/// Tokens of a line that a guess looks at.
+const LOOKED_AT_MAX: usize = 32;
+
 pub(crate) struct Recovery<'a> {
     pub source: &'a Source<'a>,
     pub brackets: &'a Brackets,
     pub builder: Builder<'a>,
     pub poisoned: BTreeSet<String>,
-    /// The text was recognised as another language's; said once.
+    /// The text as a whole is another language's: said once, and nothing more.
     pub foreign: bool,
+    /// F0032 was told.
+    pub foreign_told: bool,
+    /// Something of the text was read as Flow.
+    pub any_read: bool,
     level: usize,
 }
 
@@ -110,7 +117,16 @@ struct Attempt {
 impl<'a> Recovery<'a> {
     pub fn new(source: &'a Source<'a>, brackets: &'a Brackets) -> Recovery<'a> {
         let builder = Builder::new(source);
-        Recovery { source, brackets, builder, poisoned: BTreeSet::new(), foreign: false, level: 0 }
+        Recovery {
+            source,
+            brackets,
+            builder,
+            poisoned: BTreeSet::new(),
+            foreign: false,
+            foreign_told: false,
+            any_read: false,
+            level: 0,
+        }
     }
 
     /// Reads all declarations of the text.
@@ -222,7 +238,9 @@ impl<'a> Recovery<'a> {
         for index in attempt.lo..attempt.hi {
             let token = self.source.tokens[index];
             match (token.kind, self.brackets.partners[index]) {
-                (TokenKind::Close(_), Partner::Stray) => blank(&mut bytes, base, token.start..token.end),
+                (TokenKind::Open(_) | TokenKind::Close(_), Partner::Stray) => {
+                    blank(&mut bytes, base, token.start..token.end)
+                }
                 (TokenKind::Open(bracket), Partner::Before(_))
                     if !attempt.blanks.iter().any(|range| range.contains(&token.start)) =>
                 {
@@ -335,6 +353,9 @@ impl<'a> Recovery<'a> {
                     "type" => None,
                     "interceptor" if !self.has_mark_before(attempt, open, "=") => Some(Kind::Stmt),
                     "param" => None,
+                    _ if open == attempt.lo + 1 || word(attempt.lo + 1) == "at" => {
+                        Some(self.guessed_block(attempt, open))
+                    }
                     _ => Some(self.step_block(attempt, open)),
                 }
             }
@@ -350,6 +371,31 @@ impl<'a> Recovery<'a> {
             Kind::Test => Some(Kind::Entry),
             Kind::Entry if before == Some(":") => Some(Kind::Entry),
             Kind::Entry | Kind::Extern => None,
+        }
+    }
+
+    /// The body of something whose declaring word is missing: what its first line looks like.
+    fn guessed_block(&self, attempt: &Attempt, open: usize) -> Kind {
+        let tokens = &self.source.tokens;
+        let first = tokens[open + 1..attempt.hi].iter().position(|token| !token.is_trivia());
+        let Some(first) = first else { return Kind::Entry };
+        let line = tokens[open + 1 + first..attempt.hi].iter();
+        let line: Vec<&str> = line
+            .take_while(|token| token.kind != TokenKind::Newline)
+            .take(LOOKED_AT_MAX)
+            .map(|token| token.text(self.source.text))
+            .collect();
+        let at = |mark: &str| line.iter().position(|text| *text == mark).unwrap_or(usize::MAX);
+        let (colon, equals, arrow) = (at(":"), at("="), at("->"));
+        let declares = ITEM_WORDS.contains(&line[0]) && colon != 1;
+        if declares || (arrow < colon && arrow < equals) {
+            Kind::Item
+        } else if equals < colon || matches!(line[0], "let" | "if" | "for" | "match" | "drop" | "remove") {
+            Kind::Stmt
+        } else if matches!(line[0], "send" | "expect") {
+            Kind::Test
+        } else {
+            Kind::Entry
         }
     }
 
@@ -406,6 +452,7 @@ impl<'a> Recovery<'a> {
     }
 
     fn build(&mut self, node: &Node<'_>, parts: &mut Parts) {
+        self.any_read = true;
         for child in children(node) {
             match child.as_rule() {
                 Rule::item => parts.items.extend(self.builder.item(&child)),
@@ -430,7 +477,7 @@ impl<'a> Recovery<'a> {
             let visible = !attempt.blanks.iter().any(|range| range.contains(&token.start));
             visible
                 && match token.kind {
-                    TokenKind::UnclosedString | TokenKind::UnclosedBlock => true,
+                    TokenKind::UnclosedString | TokenKind::UnclosedRegex | TokenKind::UnclosedBlock => true,
                     TokenKind::Open(_) => matches!(self.brackets.partners[index], Partner::Before(_)),
                     TokenKind::Close(_) => self.brackets.partners[index] == Partner::Stray,
                     _ => false,

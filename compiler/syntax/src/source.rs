@@ -75,6 +75,25 @@ impl<'t> Source<'t> {
         index == 0 || self.tokens[index - 1].kind == TokenKind::Newline
     }
 
+    /// The last line before `end` that is no further right than the line of `end`, and the start of the line
+    /// after it; nothing when there is no line between them or it begins before `after`.
+    pub fn block_head(&self, after: usize, end: usize) -> Option<(usize, usize)> {
+        let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+        let start = self.text[..end].rfind('\n').map_or(0, |k| k + 1);
+        let column = end - start;
+        let mut line_start = start;
+        while line_start > after {
+            let previous = self.text[..line_start - 1].rfind('\n').map_or(0, |k| k + 1);
+            let line = &self.text[previous..line_start];
+            let content = line.trim();
+            if !content.is_empty() && !content.starts_with('#') && indent(line) <= column {
+                return (line_start < start && previous >= after).then_some((previous, line_start));
+            }
+            line_start = previous;
+        }
+        None
+    }
+
     /// All `# flowc: allow CODE "reason"` comments.
     pub fn allows(&self) -> Vec<Allow> {
         let mut allows = Vec::new();

@@ -101,7 +101,7 @@ impl Builder<'_> {
         let span = self.span(node);
         let parts: Vec<Node<'_>> = children(node).collect();
         let Some((first, rest)) = parts.split_first() else { return self.broken_expr(span) };
-        self.deeper(1 + rest.len(), span, |this| {
+        self.deeper(rest.len(), span, |this| {
             let first = this.primary(first);
             rest.iter().fold(first, |object, part| this.postfix(object, part))
         })

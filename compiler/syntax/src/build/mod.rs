@@ -15,7 +15,7 @@ mod tests;
 mod types;
 
 pub(crate) use items::unknown_declaration;
-pub(crate) use strings::unclosed_string;
+pub(crate) use strings::{unclosed_regex, unclosed_string};
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ use crate::source::Source;
 
 /// Deepest tree that is built, counting operators of one chain as levels: everything that walks a tree may
 /// recurse.
-pub(crate) const TREE_DEPTH_MAX: usize = 400;
+pub(crate) const TREE_DEPTH_MAX: usize = 500;
 
 /// What was read one by one from the inside of a block whose text as a whole could not be read.
 pub(crate) enum Body {

@@ -204,16 +204,8 @@ impl Builder<'_> {
     }
 
     pub(super) fn unclosed_regex(&mut self, node: &Node<'_>) -> ExprKind {
-        let at = self.part(node, 0, 1);
-        let rest = node.as_str();
-        self.report(
-            Diagnostic::new(Code::F0016, at, "this regex is not closed")
-                .label("opened here; a `/` is missing")
-                .help(format!(
-                    "a string must be quoted: \"{}\"",
-                    rest.split([' ', '}', ')']).next().unwrap_or("/path")
-                )),
-        );
+        let diagnostic = unclosed_regex(self.part(node, 0, 1), node.as_str());
+        self.report(diagnostic);
         ExprKind::Broken
     }
 
@@ -230,6 +222,14 @@ pub(crate) fn unclosed_string(quote: Span) -> Diagnostic {
     Diagnostic::new(Code::F0015, quote, "this string is not closed")
         .label("opened here")
         .help("strings end on their line; text of several lines stands between `\"\"\"`")
+}
+
+/// F0016 at the `/`; `rest` is the line from there.
+pub(crate) fn unclosed_regex(slash: Span, rest: &str) -> Diagnostic {
+    let path = rest.split([' ', '}', ')', ',']).next().unwrap_or("/path");
+    Diagnostic::new(Code::F0016, slash, "this regex is not closed")
+        .label("opened here; a `/` is missing")
+        .help(format!("a string must be quoted: \"{path}\""))
 }
 
 fn push_text(parts: &mut Vec<TemplatePart>, text: &str) {

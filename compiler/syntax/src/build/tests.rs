@@ -63,7 +63,7 @@ impl Builder<'_> {
                 Rule::int => count = Some(self.count(&child)),
                 Rule::map => events = Some(SendEvents::Event(self.settings(&child))),
                 Rule::list => events = Some(SendEvents::List(self.list(&child))),
-                Rule::string | Rule::raw_string => {
+                Rule::string | Rule::raw_string | Rule::x_smart_quote => {
                     let kind = self.literal_node(&child);
                     events = Some(SendEvents::Line(crate::ast::Expr { span, kind }));
                 }
