@@ -2,11 +2,17 @@
 //! delivery claims hold; and the plan of what will run. Reads the [`Model`] alone: it knows no syntax tree and no
 //! component by name. It says nothing about parts that an earlier error has made unclear.
 
+mod capacity;
+mod circle;
 mod claim;
+mod context;
+mod group;
 mod implicit;
+mod optional;
 mod plan;
-#[allow(dead_code)]
+mod proof;
 mod segment;
+mod shape;
 mod validate;
 
 use flow_diag::{Diagnostic, Files};
@@ -19,5 +25,11 @@ pub use validate::validate;
 
 /// Everything the shape of a program can be wrong in. Diagnostics are added in no particular order.
 pub fn check(model: &Model, files: &Files, diagnostics: &mut Vec<Diagnostic>) {
-    let _ = (model, files, diagnostics);
+    let context = context::Context::new(model, files);
+    let on_circle = circle::check(&context, diagnostics);
+    shape::check(&context, &on_circle, diagnostics);
+    group::check(&context, diagnostics);
+    optional::check(&context, diagnostics);
+    claim::check(&context, diagnostics);
+    capacity::check(&context, diagnostics);
 }

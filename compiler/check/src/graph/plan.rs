@@ -10,14 +10,17 @@ use flow_plan::settings::Settings;
 use serde_json::{Value, json};
 
 use super::claim;
-use super::segment::{Branch, End, Head, Leaf, Segment, Segments, component, segments};
+use super::context::Context;
+use super::proof::proof;
+use super::segment::{Branch, End, Head, Leaf, Segment, Segments, component};
 use crate::model::{
     AgentId, Component, ComponentId, ImplicitChannel, InterceptorId, Model, RouteModel, StepModel, Word,
 };
 
 /// Makes the plan of a model for which no error was reported.
 pub fn plan(model: &Model, files: &Files) -> Plan {
-    let segments = segments(model);
+    let context = Context::new(model, files);
+    let segments = &context.segments;
     let mut origins = Origins::new(model, files);
     let secrets = model
         .secrets
@@ -37,12 +40,12 @@ pub fn plan(model: &Model, files: &Files) -> Plan {
             guarantee: claim.guarantee.clone(),
             scope: claim::scope_words(model, claim.scope),
             origin: origins.of(claim.span),
-            proof: claim::proof(model, &segments, index),
+            proof: proof(&context, index),
         })
         .collect();
-    let heads = Heads::new(model, &segments);
+    let heads = Heads::new(model, segments);
     let agents: Vec<plan::Agent> = (0..model.agents.len() as u32)
-        .map(|id| Builder::new(model, &segments, &heads, &mut origins, AgentId(id)).build())
+        .map(|id| Builder::new(model, segments, &heads, &mut origins, AgentId(id)).build())
         .collect();
     // Element 0 is `main`; a file with agents only has nothing there.
     let agents = agents
@@ -359,7 +362,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     /// The channel that is put in before a sink.
-    fn implicit_channel(&mut self, leaf: &Leaf<'_>, segment: &Segment<'_>) -> u32 {
+    fn implicit_channel(&mut self, leaf: &Leaf, segment: &Segment<'_>) -> u32 {
         if let Some(index) = self.implicit.get(&leaf.id) {
             return *index;
         }
@@ -392,7 +395,7 @@ impl<'a, 'm> Builder<'a, 'm> {
 
     /// `web.channel` when it is the only one behind source `web`, else `disk.channel` after the sink; parts that
     /// are written in place give their line: `line_12.channel`.
-    fn implicit_name(&mut self, leaf: &Leaf<'_>, segment: &Segment<'_>) -> String {
+    fn implicit_name(&mut self, leaf: &Leaf, segment: &Segment<'_>) -> String {
         let base = claim::implicit_base(self.model, self.segments, leaf, segment);
         let mut name = format!("{base}.channel");
         let mut next = 2;
@@ -469,7 +472,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                 ir::End::Copy(branches.iter().map(|branch| self.body(draft, segment, branch, side)).collect())
             }
             End::Route(route, arms) => ir::End::Route(self.route(draft, segment, route, arms, side)),
-            End::Open(_) | End::Poison => ir::End::Discard,
+            End::Open | End::Poison => ir::End::Discard,
         };
         ir::Program { steps, end }
     }
@@ -520,7 +523,7 @@ impl<'a, 'm> Builder<'a, 'm> {
         }
     }
 
-    fn end(&mut self, draft: &mut Draft, segment: &Segment<'m>, leaf: &Leaf<'m>, side: Side) -> ir::End {
+    fn end(&mut self, draft: &mut Draft, segment: &Segment<'m>, leaf: &Leaf, side: Side) -> ir::End {
         let Some(place) = component(self.model, leaf.id) else { return ir::End::Discard };
         let to = match place.word {
             Word::Channel => plan::Target::Channel(self.channel(leaf.id)),

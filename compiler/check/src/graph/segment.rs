@@ -39,8 +39,6 @@ pub(crate) struct Segment<'m> {
     pub agent: AgentId,
     pub flow: Option<FlowId>,
     pub body: Branch<'m>,
-    /// Starts in the middle of a chain.
-    pub continued: bool,
 }
 
 #[derive(Debug)]
@@ -51,22 +49,21 @@ pub(crate) struct Branch<'m> {
 
 #[derive(Debug)]
 pub(crate) enum End<'m> {
-    Place(Leaf<'m>),
+    Place(Leaf),
     Fan(Span, Vec<Branch<'m>>),
     Route(&'m RouteModel, Vec<(&'m ArmModel, Branch<'m>)>),
     /// Nothing after the last step.
-    Open(Span),
+    Open,
     /// Not resolved: a diagnostic was given.
     Poison,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Leaf<'m> {
+pub(crate) struct Leaf {
     pub id: ComponentId,
     pub span: Span,
     pub arrow: Span,
     pub optional: Option<Span>,
-    pub as_group: Option<&'m str>,
     /// The arrow out of it when it is followed by something in a chain although nothing can flow out of it.
     pub followed: Option<Span>,
 }
@@ -74,7 +71,7 @@ pub(crate) struct Leaf<'m> {
 /// Where a branch can end, and what lies on the way.
 #[derive(Clone, Debug)]
 pub(crate) struct Path<'s, 'm> {
-    pub leaf: &'s Leaf<'m>,
+    pub leaf: &'s Leaf,
     /// Steps from the head, in order.
     pub steps: Vec<&'m StepModel>,
     /// Inside an arm of a route.
@@ -115,7 +112,7 @@ impl<'m> Branch<'m> {
         match &self.end {
             End::Fan(_, branches) => branches.iter().for_each(|branch| branch.each(visit)),
             End::Route(_, arms) => arms.iter().for_each(|(_, branch)| branch.each(visit)),
-            End::Place(_) | End::Open(_) | End::Poison => {}
+            End::Place(_) | End::Open | End::Poison => {}
         }
     }
 }
@@ -169,7 +166,7 @@ pub(crate) fn segments(model: &Model) -> Segments<'_> {
                 StartKind::Poison => (Head::Poison, None),
             };
             let rest = Rest { nodes: &chain.nodes, next: None };
-            let body = cutter.branch(&start.nodes, Some(&rest), start.span, 0);
+            let body = cutter.branch(&start.nodes, Some(&rest), 0);
             let segment = Segment {
                 head,
                 head_span: start.span,
@@ -178,7 +175,6 @@ pub(crate) fn segments(model: &Model) -> Segments<'_> {
                 agent: chain.agent,
                 flow: chain.flow,
                 body,
-                continued: false,
             };
             out.list.push(segment);
             // In order of the text: what follows a channel stands after what fills it.
@@ -214,11 +210,9 @@ impl<'m> Cutter<'m> {
         &mut self,
         mut nodes: &'m [Node],
         mut next: Option<&'a Rest<'a, 'm>>,
-        before: Span,
         depth: usize,
     ) -> Branch<'m> {
         let mut steps = Vec::new();
-        let mut last = before;
         if depth > DEPTH_MAX || self.ends >= ENDS_MAX {
             self.cut_off = true;
             return Branch { steps, end: End::Poison };
@@ -233,21 +227,18 @@ impl<'m> Cutter<'m> {
             match &node.kind {
                 NodeKind::Steps(more) => {
                     steps.extend(more.iter());
-                    last = node.span;
                     nodes = after;
                 }
                 NodeKind::Fan(branches) if !branches.is_empty() => {
-                    let inner = branches
-                        .iter()
-                        .map(|nodes| self.branch(nodes, Some(&rest), node.span, depth + 1))
-                        .collect();
+                    let inner =
+                        branches.iter().map(|nodes| self.branch(nodes, Some(&rest), depth + 1)).collect();
                     return Branch { steps, end: End::Fan(node.span, inner) };
                 }
                 NodeKind::Route(route) => {
                     let arms = route
                         .arms
                         .iter()
-                        .map(|arm| (arm, self.branch(&arm.nodes, Some(&rest), arm.span, depth + 1)))
+                        .map(|arm| (arm, self.branch(&arm.nodes, Some(&rest), depth + 1)))
                         .collect();
                     return Branch { steps, end: End::Route(route, arms) };
                 }
@@ -265,7 +256,6 @@ impl<'m> Cutter<'m> {
                         span: node.span,
                         arrow: node.arrow,
                         optional: *optional,
-                        as_group: as_group.as_deref(),
                         followed: follower.filter(|_| !boundary).map(|next| next.arrow),
                     };
                     return Branch { steps, end: End::Place(leaf) };
@@ -274,7 +264,7 @@ impl<'m> Cutter<'m> {
             }
         }
         self.ends += 1;
-        Branch { steps, end: End::Open(last) }
+        Branch { steps, end: End::Open }
     }
 
     /// What comes after a channel in the middle of a chain.
@@ -290,7 +280,7 @@ impl<'m> Cutter<'m> {
         if !self.continued.insert((id, std::ptr::from_ref(next))) {
             return;
         }
-        let body = self.branch(rest.nodes, rest.next, span, depth + 1);
+        let body = self.branch(rest.nodes, rest.next, depth + 1);
         let Some(chain) = self.model.chains.get(self.chain) else { return };
         self.pending.push(Segment {
             head: Head::Component(id),
@@ -300,7 +290,6 @@ impl<'m> Cutter<'m> {
             agent: chain.agent,
             flow: chain.flow,
             body,
-            continued: true,
         });
     }
 }
