@@ -213,6 +213,7 @@ impl<'a> Builder<'a> {
             errors,
             dead: self.dead.clone(),
             place: self.place(source.origin),
+            slots: self.slots.clone(),
             phase: self.site.phase.clone(),
             reporter,
             counts: IntakeCounts::default(),

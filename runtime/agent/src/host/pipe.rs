@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use flow_plan::Batch;
+use flow_plan::batch::Columns;
 use flow_plan::exec::DeadLetter;
 use flow_plan::plan::OriginId;
 use tokio::sync::watch;
@@ -199,5 +200,20 @@ impl Patience {
             // The batch is dropped with the put: its share is lost, so its source repeats it.
             _ = self.phase.wait_for(|phase| *phase >= until) => Err(PipeError::Stopped),
         }
+    }
+}
+
+/// Says on a row why it is in an errors chain, as failed steps do.
+pub(super) fn mark_error(
+    columns: &mut Columns,
+    row: u32,
+    error: &str,
+    step: &str,
+    place: &str,
+    slots: &[String],
+) {
+    for (name, value) in [("error", error), ("error_step", step), ("error_at", place)] {
+        // Without room for its reason the event still goes on.
+        let _ = columns.set_header_named(row, name, value.as_bytes(), slots);
     }
 }

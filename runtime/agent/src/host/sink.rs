@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::guard::{blocking, guarded, guarded_call};
-use super::pipe::{Patience, Pipe, PipeError};
+use super::pipe::{Patience, Pipe, PipeError, mark_error};
 use super::report::{Level, Reporter};
 use crate::backoff::Backoff;
 use crate::counters::Count;
@@ -251,12 +251,7 @@ impl SinkSlot {
         match &self.errors {
             Some(errors) => {
                 let mut columns = extract_row(batch, row);
-                let headers =
-                    [("error", fault.message.as_str()), ("error_step", node), ("error_at", &self.place)];
-                for (name, value) in headers {
-                    // Without room for its reason the event still goes on.
-                    let _ = columns.set_header_named(0, name, value.as_bytes(), &self.slots);
-                }
+                mark_error(&mut columns, 0, &fault.message, node, &self.place, &self.slots);
                 let mut refused = Batch::new(columns);
                 refused.ack = batch.ack.split();
                 *moved = true;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::guard::{guarded, guarded_call};
-use super::pipe::{Patience, Pipe, PipeError};
+use super::pipe::{Patience, Pipe, PipeError, mark_error};
 use super::report::{Level, Reporter};
 use crate::backoff::Backoff;
 use crate::counters::{Count, NamedCounts};
@@ -24,6 +24,8 @@ pub(super) struct Intake {
     pub errors: Option<Pipe>,
     pub dead: Arc<DeadLetters>,
     pub place: String,
+    /// Header names by slot.
+    pub slots: Arc<Vec<String>>,
     pub phase: watch::Receiver<Phase>,
     pub reporter: Reporter,
     pub counts: IntakeCounts,
@@ -70,11 +72,18 @@ impl Accept for Intake {
         Ok(())
     }
 
-    async fn refuse(&self, batch: Batch, reason: &str) -> Result<(), SourceError> {
+    async fn refuse(&self, mut batch: Batch, reason: &str) -> Result<(), SourceError> {
         self.counts.idle.store(false, Ordering::Relaxed);
         self.counts.refused.add(batch.len() as u64);
         match &self.errors {
-            Some(errors) => self.flow_through(errors, batch).await,
+            Some(errors) => {
+                let rows = batch.rows.clone();
+                let columns = batch.columns_mut();
+                for row in rows {
+                    mark_error(columns, row, reason, &self.reporter.node, &self.place, &self.slots);
+                }
+                self.flow_through(errors, batch).await
+            }
             None => {
                 let letters = batch.rows.iter().map(|&row| Letter {
                     batch: &batch,
@@ -162,6 +171,9 @@ impl Supervised {
             self.intake.counts.restarts.add(1);
             // It repeats what was not delivered.
             self.intake.pipe.reset();
+            if let Some(errors) = &self.intake.errors {
+                errors.reset();
+            }
             let wait = self.backoff.next_wait();
             tokio::select! {
                 () = self.stop.stopped() => {

@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::build::BuiltAgent;
-use super::drain::{DrainEnd, HALT_CLOSE_MAX};
-use super::report::Reports;
+use super::drain::{Drain, DrainEnd, HALT_CLOSE_MAX};
+use super::guard::guarded;
+use super::report::{Level, Reports};
 use super::view::AgentView;
 use super::{Command, End};
-use crate::status::{Phase, Status};
-use crate::traits::Channel;
+use crate::status::{PartState, Phase, Status};
+use crate::traits::{Channel, Fault};
 
 /// How long tasks that were given up may take to be gone.
 const GIVE_UP_MAX: Duration = Duration::from_secs(5);
@@ -38,6 +39,18 @@ impl Shared {
             phase: *self.phase.borrow(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
             agents: self.agents.iter().map(|agent| agent.status()).collect(),
+        }
+    }
+
+    /// Those that go on although they were asked to stop are given up soon.
+    fn tell_late_sources(&self, limit: Duration) {
+        for source in self.agents.iter().flat_map(|agent| &agent.sources) {
+            let reporter = &source.intake.reporter;
+            if reporter.health.state() == PartState::Running {
+                let seconds = limit.as_secs_f64();
+                let fault = Fault::new(format!("the source did not stop within {seconds} s"));
+                reporter.report(Level::Warning, &fault);
+            }
         }
     }
 
@@ -79,7 +92,7 @@ impl Supervision {
         let mut feeding = Vec::new();
         for (agent, built) in agents.into_iter().enumerate() {
             for (drain, feeds) in built.drains {
-                tasks.spawn(async move { Ended { agent, feeds, drain: Some(drain.run().await) } });
+                tasks.spawn(async move { Ended { agent, feeds, drain: Some(run_drain(drain).await) } });
             }
             for (source, feeds) in built.sources {
                 tasks.spawn(async move {
@@ -116,8 +129,9 @@ impl Supervision {
                     if *self.shared.phase.borrow() >= Phase::Halting {
                         break;
                     }
+                    self.shared.tell_late_sources(self.drain_max);
                     self.shared.enter(Phase::Halting);
-                    deadline = Some(Instant::now() + HALT_CLOSE_MAX + HALT_CLOSE_MAX);
+                    deadline = Some(Instant::now() + HALT_CLOSE_MAX + GIVE_UP_MAX);
                 }
                 ended = tasks.join_next() => match ended {
                     None => break,
@@ -176,6 +190,17 @@ impl Feeding {
             }
         }
     }
+}
+
+/// Components are guarded one by one; what panics here is a channel or the drain itself.
+async fn run_drain(drain: Drain) -> DrainEnd {
+    let (channel, reporter) = (drain.channel.clone(), drain.reporter.clone());
+    guarded(drain.run()).await.unwrap_or_else(|panic| {
+        reporter.report(Level::Error, &panic);
+        reporter.health.set(PartState::Failed);
+        channel.abandon();
+        DrainEnd::Failed
+    })
 }
 
 /// The next command; never again once the handle is gone (the supervisor goes with it).
