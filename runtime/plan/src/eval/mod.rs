@@ -15,6 +15,8 @@
 //! - **Text of a value**: see [`value_to_text`].
 //! - **Statements see their own writes**: a header set before is read after. A row that fails leaves its step as
 //!   it came; its writes and emitted events are discarded. A dropped row keeps the events it emitted.
+//! - **`event.id`** is a string of digits, `event.size` the size of the body.
+//! - **Extract** that misses with `on_miss: pass` leaves the interceptor, as the statement `pass` does.
 //! - **Writing null**: a header is removed; the body cannot be null.
 //!
 //! # Bounds
@@ -31,7 +33,7 @@ pub(crate) mod prepare;
 pub(crate) mod run;
 mod statement;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 pub use compare::{compare_values, values_equal};

@@ -437,9 +437,10 @@ impl<'a> Preparer<'a> {
         for arg in args {
             nodes.push(match arg {
                 ir::Expr::Lambda { param, body } => {
-                    let outside = std::mem::replace(&mut self.deepest, 0);
-                    let body = self.expr(body, 0)?;
-                    let depth = std::mem::replace(&mut self.deepest, outside);
+                    // Calling it counts its own depth again, on top of all that runs then.
+                    let outside = std::mem::replace(&mut self.deepest, depth);
+                    let body = self.expr(body, depth)?;
+                    let depth = std::mem::replace(&mut self.deepest, outside) - depth;
                     self.unit.lambdas.push(Lambda { param: *param, body, depth });
                     Node::Lambda(self.unit.lambdas.len() as u32 - 1)
                 }

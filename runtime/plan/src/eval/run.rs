@@ -236,7 +236,7 @@ impl<'e, 's> Env<'e, 's> {
             })),
             Node::EventId => {
                 let event = self.event()?;
-                Ok(Value::Int(event.columns.event_id(event.row as u32) as i64))
+                Ok(Value::string(event.columns.event_id(event.row as u32).to_string()))
             }
             Node::EventSource => Ok(Value::text(&self.event()?.columns.source)),
             Node::EventSize => match self.eval_body()? {
