@@ -465,3 +465,109 @@ async fn plans_that_cannot_work_are_refused() {
     newer.version += 1;
     assert_eq!(world.start(&newer).err().unwrap()[0].fault.code, Some("F0813"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_stop_is_told_about_and_given_up() {
+    let world = World::new();
+    world.source("in", |_, _| std::future::pending());
+    let running = world.start(&Draft::line(&world, 10).plan()).unwrap();
+    let mut notices = running.notices();
+    running.stop();
+    let end = running.wait().await;
+    // Nothing was lost by it.
+    assert!(!end.failed, "{end:?}");
+    let notice = notices.recv().await.unwrap();
+    assert_eq!(notice.node, "in");
+    assert!(notice.fault.message.contains("did not stop within 30 s"), "{}", notice.fault.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_flow_lets_the_others_drain() {
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (one, two) = (draft.sink("one"), draft.sink("two"));
+    let first = draft.channel("first", 10, vec![output(Target::Sink(one))]);
+    let second = draft.channel("second", 10, vec![output(Target::Sink(two))]);
+    draft.source("a", vec![output(Target::Channel(first))]);
+    draft.source("b", vec![output(Target::Channel(second))]);
+    world.hold("two");
+    world.behave("one", |_| Err(SinkError::Fatal(Fault::new("gone"))));
+    let running = world.start(&draft.plan()).unwrap();
+    world.send("b", &["kept"]);
+    until("it is in the channel", || channel_events(&running.status()) == 1).await;
+    world.send("a", &["lost"]);
+    until("the run drains", || running.status().phase == Phase::Draining).await;
+    world.release("two");
+    let end = running.wait().await;
+    assert!(end.failed && end.events_left == 0, "{end:?}");
+    assert_eq!(world.written("two"), ["kept"]);
+    assert_eq!(outcomes(&world), [Ok(Outcome::Delivered), Ok(Outcome::Lost)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_channel_stops_the_run_with_a_fault() {
+    struct Broken;
+    #[async_trait::async_trait]
+    impl flow_agent::Channel for Broken {
+        async fn put(&self, _: flow_plan::Batch) -> Result<(), flow_agent::ChannelError> {
+            Ok(())
+        }
+        fn try_put(&self, batch: flow_plan::Batch) -> Result<(), flow_agent::Rejected> {
+            Err(flow_agent::Rejected { batch, closed: false })
+        }
+        async fn take(
+            &self,
+            _: usize,
+        ) -> Result<Option<Box<dyn flow_agent::Transaction>>, flow_agent::ChannelError> {
+            panic!("a planned panic of a channel")
+        }
+        fn close(&self) {}
+        fn status(&self) -> flow_agent::ChannelStatus {
+            flow_agent::ChannelStatus::default()
+        }
+    }
+    let world = World::new();
+    let mut registry = registry();
+    registry.channels.insert("memory", |_, _| Ok(std::sync::Arc::new(Broken)));
+    let options = flow_agent::HostOptions::new(world.dir.path().to_owned());
+    let plan = Draft::line(&world, 10).plan();
+    let running = flow_agent::Host::start(&plan, &flow_agent::Agents::All, &registry, options).unwrap();
+    let end = running.wait().await;
+    assert!(end.failed);
+    assert_eq!((end.faults[0].node.as_str(), end.faults[0].fault.code), ("buf", Some("F1109")));
+    assert_eq!(world.sink("out").closed.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_several_threads_every_source_keeps_its_order_in_every_sink() {
+    const BATCHES: usize = 500;
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (one, two) = (draft.sink("one"), draft.sink("two"));
+    let first = draft.channel("first", 100, vec![output(Target::Sink(one))]);
+    let second = draft.channel("second", 70, vec![output(Target::Sink(two))]);
+    for source in ["a", "b", "c"] {
+        draft.source(source, vec![output(Target::Channel(first)), output(Target::Channel(second))]);
+    }
+    let running = world.start(&draft.plan()).unwrap();
+    for batch in 0..BATCHES {
+        for source in ["a", "b", "c"] {
+            let bodies = (0..batch % 13 + 1).map(|row| format!("{source}{:05}", batch * 100 + row)).collect();
+            world.act(source, Act::Send(bodies));
+        }
+    }
+    for source in ["a", "b", "c"] {
+        world.act(source, Act::Finish);
+    }
+    assert!(!running.wait().await.failed);
+    let sent: usize = (0..BATCHES).map(|batch| batch % 13 + 1).sum();
+    for sink in ["one", "two"] {
+        let written = world.written(sink);
+        for source in ["a", "b", "c"] {
+            let of_source: Vec<&String> = written.iter().filter(|body| body.starts_with(source)).collect();
+            assert_eq!(of_source.len(), sent);
+            assert!(of_source.is_sorted(), "source `{source}` in sink `{sink}`");
+        }
+    }
+    assert!(outcomes(&world).iter().all(|outcome| *outcome == Ok(Outcome::Delivered)));
+}

@@ -150,7 +150,7 @@ impl Drain {
         for (index, work) in optional {
             let mut patience = self.patience();
             if let Progress::Halted = self.sinks[index].try_optional(work, &mut patience).await {
-                return Step::End(DrainEnd::Halted);
+                return Step::End(self.stopped());
             }
         }
         if let Some((ack, receipt)) = own {
