@@ -1,8 +1,10 @@
 //! The channels of the library.
 
+mod memory;
+
 use flow_agent::Registry;
 
 /// Adds all channels.
 pub fn register(registry: &mut Registry) {
-    let _ = registry;
+    registry.channels.insert("memory", memory::memory);
 }

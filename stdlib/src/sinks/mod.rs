@@ -1,8 +1,31 @@
-//! The sinks of the library.
+//! The sinks of the library: where events leave. Each kind is a module with its settings and a factory; what
+//! several of them share (how an event becomes text, templates, faults of the world) stands beside them.
+
+mod console;
+mod discard;
+mod encode;
+mod fault;
+mod files;
+mod http;
+mod tcp;
+mod template;
 
 use flow_agent::Registry;
 
 /// Adds all sinks.
 pub fn register(registry: &mut Registry) {
-    let _ = registry;
+    registry.sinks.insert("console", console::console);
+    registry.sinks.insert("discard", discard::discard);
+    registry.sinks.insert("files", files::files);
+    registry.sinks.insert("http", http::http);
+    registry.sinks.insert("tcp", tcp::tcp);
+}
+
+/// Runs work that may wait for a disk or a terminal without holding up the other parts: on a runtime with
+/// several threads they move on meanwhile.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
