@@ -195,6 +195,7 @@ codes! {
     F0705 705 Error "`compact` needs `key`";
     F0707 707 Error "topic `x` is on no cluster";
     F0712 712 Error "`data` belongs to an embedded cluster; this one is external";
+    F0800 800 Error "a part cannot start";
     F0801 801 Error "port 4141 on `col-a` is used by `inbox` and by `admin`";
     F0802 802 Error "port 8080 is taken by another process (pid, name)";
     F0803 803 Error "ports below 1024 need a capability";
