@@ -21,7 +21,9 @@ mod time;
 mod world;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+
+pub(crate) use world::host_name;
 
 use flow_agent::Registry;
 use flow_plan::function::Functions;
@@ -32,7 +34,7 @@ pub fn register(registry: &mut Registry) {
 }
 
 /// All functions of the library.
-fn add_all(functions: &mut Functions) {
+pub(crate) fn add_all(functions: &mut Functions) {
     access::add(functions);
     chars::add(functions);
     collections::add(functions);
