@@ -234,8 +234,7 @@ fn a_claim_needs_parts_that_keep_it() {
                  sink kept = files \"x\"\nsink far = tcp \"x\"\nsink once = store \"x\"\n";
     let unused = |text: &str| {
         let made = make(&format!("{parts}{text}"));
-        let lines = made.found().into_iter().filter(|line| !line.starts_with("F04")).collect::<Vec<_>>();
-        lines
+        made.found().into_iter().filter(|line| !line.starts_with("F04")).collect::<Vec<_>>()
     };
     assert_eq!(unused("deliver at_least_once\nweb -> mem -> kept"), ["F0601 mem"]);
     assert_eq!(unused("deliver at_least_once\nsys -> buf -> kept"), ["F0602 sys"]);
@@ -369,4 +368,105 @@ fn the_example_plants_are_silent() {
         }
     }
     assert!(tested >= 15, "{tested}");
+}
+
+/// A route over `subject` from a source, each target in place.
+fn route(subject: &str, arms: &str) -> String {
+    format!("source web = http \"a\"\nweb -> route {subject} {{\n{arms}\n}}")
+}
+
+#[test]
+fn a_route_takes_every_event() {
+    gives(&route("header.level", "\"error\" -> console\n\"warn\" -> console"), &["F0501 route"]);
+    silent(&route("header.level", "\"error\" -> console\n\"warn\" -> console\nelse -> discard"));
+    silent(&route("bool(header.x)", "true -> console\nfalse -> discard"));
+    gives(&route("bool(header.x)", "true -> console\nfalse when body ~ /x/ -> discard"), &["F0501 route"]);
+    silent(
+        "source web = http \"a\"\ninterceptor rate { header.value = if body ~ /x/ { \"high\" } else { \"low\" } }\n\
+         web -> rate -> filter -> route header.value {\n  \"high\" -> console\n  \"low\" -> discard\n}",
+    );
+    gives(
+        "source web = http \"a\"\ninterceptor rate { header.value = if body ~ /x/ { \"high\" } else { \"low\" } }\n\
+         web -> rate -> route header.value {\n  \"high\" -> console\n  \"lo\" -> discard\n}",
+        &["F0501 route"],
+    );
+}
+
+#[test]
+fn else_is_last() {
+    gives(&route("header.level", "else -> discard\n\"error\" -> console"), &["F0505 else"]);
+}
+
+#[test]
+fn cases_that_appear_twice() {
+    gives(
+        &route("header.level", "\"error\" -> console\n\"error\" -> discard\nelse -> discard"),
+        &["F0502 \"error\""],
+    );
+    gives(
+        &route("header.level", "\"a\" | \"b\" | \"a\" -> console\n\"c\" -> discard\nelse -> discard"),
+        &["F0502 \"a\""],
+    );
+    silent(&route("header.level", "\"a\" when body ~ /x/ -> console\n\"a\" -> discard\nelse -> discard"));
+    silent(&route("all header.level", "\"a\" -> console\n\"a\" -> discard\nelse -> discard"));
+    gives(
+        &route("", "when header.x == \"1\" -> console\nwhen header.x  == \"1\" -> discard\nelse -> discard"),
+        &["F0502 header.x  == \"1\""],
+    );
+}
+
+#[test]
+fn cases_that_are_never_reached() {
+    gives(
+        &route("int(header.status)", "400..599 -> console\n404 -> console\nelse -> discard"),
+        &["F0503 404"],
+    );
+    silent(&route("int(header.status)", "404 -> console\n400..599 -> console\nelse -> discard"));
+    silent(&route(
+        "int(header.status)",
+        "400..599 when body ~ /x/ -> console\n404 -> console\nelse -> discard",
+    ));
+    gives(
+        &route("int(header.status)", "0..4 -> console\n5..9 -> console\n3..7 -> console\nelse -> discard"),
+        &["F0503 3..7"],
+    );
+    gives(
+        &route("header.path", "/^\\/api/ -> console\n/^\\/api\\/v1/ -> console\nelse -> discard"),
+        &["F0503 /^\\/api\\/v1/"],
+    );
+    gives(
+        &route(
+            "",
+            "when header.path ~ /^a/ -> console\nwhen header.path ~ /^ab/ -> console\nelse -> discard",
+        ),
+        &["F0503 header.path ~ /^ab/"],
+    );
+}
+
+#[test]
+fn cases_that_overlap() {
+    gives(
+        &route("int(header.status)", "200..450 -> console\n400..599 -> console\nelse -> discard"),
+        &["F0504 400..599"],
+    );
+    let made = make(&route("header.path", "/^\\/api/ -> console\n/json$/ -> console\nelse -> discard"));
+    assert_eq!(made.found(), ["F0504 /json$/"]);
+    assert!(made.told().contains("`/apijson` is in both"), "{}", made.told());
+    silent(&route("all int(header.status)", "200..450 -> console\n400..599 -> console\nelse -> discard"));
+    silent(&route("", "when header.a ~ /^a/ -> console\nwhen header.b ~ /b$/ -> console\nelse -> discard"));
+}
+
+#[test]
+fn a_route_that_is_a_filter() {
+    gives(&route("", "when header.level == \"error\" -> console\nelse -> discard"), &["F0507 route"]);
+    silent(&route("", "when header.level == \"error\" -> timestamp -> console\nelse -> discard"));
+    silent(&route("", "when header.level == \"error\" -> console\nelse -> console"));
+}
+
+#[test]
+fn a_range_that_holds_nothing() {
+    gives(
+        &route("int(header.status)", "599..500 -> console\n200..299 -> console\nelse -> discard"),
+        &["F0509 599..500"],
+    );
 }

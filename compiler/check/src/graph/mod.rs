@@ -6,11 +6,14 @@ mod capacity;
 mod circle;
 mod claim;
 mod context;
+mod domain;
 mod group;
 mod implicit;
 mod optional;
+mod overlap;
 mod plan;
 mod proof;
+mod route;
 mod segment;
 mod shape;
 mod validate;
@@ -32,4 +35,5 @@ pub fn check(model: &Model, files: &Files, diagnostics: &mut Vec<Diagnostic>) {
     optional::check(&context, diagnostics);
     claim::check(&context, diagnostics);
     capacity::check(&context, diagnostics);
+    route::check(&context, diagnostics);
 }
