@@ -155,6 +155,8 @@ pub struct OutputStatus {
     pub bytes: u64,
     /// Not taken because the optional target was full or closed.
     pub dropped: u64,
+    /// How long a batch has been waiting for room there: the back-pressure, and where it comes from.
+    pub waiting_ms: u64,
 }
 
 /// A fault with its place in the text and its time.

@@ -59,9 +59,13 @@ pub trait Transaction: Send {
 pub trait Sink: Send {
     /// Writes all rows of the batches and returns when the destination has confirmed them (as far as it can).
     /// After an error nothing is assumed to be written: the same rows come again.
+    ///
+    /// A poll may block on files: the host hands its worker over. A write may be given up (dropped) when the
+    /// limit for draining has passed; then the sink is dropped without `close`.
     async fn write(&mut self, batches: &[Batch]) -> Result<(), SinkError>;
 
-    /// Called when nothing has come for a while and at least every second: rolls by time, closes idle files.
+    /// Called when nothing has come for a while and at least every second: rolls by time, closes idle files. Never
+    /// while a write is under way. After `Retry` and `Refused` the next tick tries again.
     async fn tick(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
@@ -225,6 +229,10 @@ impl SourceOutput {
     }
 
     /// Sends a batch whose `ack` the source opened (or `Ack::none()`), returns when the required channels have it.
+    ///
+    /// When the flow stops while it waits for room: a batch with an open acknowledgement is given up at once
+    /// ([`SourceError::Stopped`]; it counts as lost, so the source repeats it at the next start); one that nobody
+    /// would repeat goes on waiting while the channels drain.
     pub async fn send(&self, batch: Batch) -> Result<(), SourceError> {
         self.inner.accept(batch).await
     }

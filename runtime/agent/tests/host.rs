@@ -50,8 +50,10 @@ async fn a_full_channel_stops_the_source() {
     assert_eq!(world.sent.load(Ordering::Relaxed), 3);
     assert_eq!(running.status().agents[0].channels[0].fill.events, 3);
     assert!(running.status().agents[0].channels[0].fill.oldest_ms >= 4_000);
+    assert!(running.status().agents[0].sources[0].program.outputs[0].waiting_ms >= 4_000);
     world.release("out");
     assert!(!running.wait().await.failed);
+    assert_eq!(running.status().agents[0].sources[0].program.outputs[0].waiting_ms, 0);
     assert_eq!(world.written("out"), ["a", "b", "c", "d", "e"]);
 }
 

@@ -278,6 +278,29 @@ async fn an_event_that_comes_alone_is_written_at_once_and_a_trickle_together() {
     assert!((5..=25).contains(&writes), "{writes} writes");
 }
 
+/// The drain keeps the events while it cannot go on: their source hears of no loss and reads nothing twice.
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_cannot_keep_dead_letters_holds_its_events_and_heals() {
+    let world = World::new();
+    let mut draft = Draft::line(&world, 100);
+    draft.agent.programs[0].body = ends(vec![fail_on("bad", None)], End::Output(0));
+    let in_the_way = world.dir.path().join("main");
+    std::fs::write(&in_the_way, b"a file").unwrap();
+    let running = world.start(&draft.plan()).unwrap();
+    world.send("in", &["a", "bad", "b"]);
+    world.act("in", Act::Finish);
+    let has_failed = || running.status().agents[0].channels[0].last_fault.is_some();
+    until("it has failed", has_failed).await;
+    pass(Duration::from_secs(5)).await;
+    assert!(lock(&world.receipts)[0].try_recv().is_err(), "the source must not hear of it");
+    assert!(world.written("out").is_empty());
+    std::fs::remove_file(&in_the_way).unwrap();
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), ["a", "b"]);
+    assert_eq!(world.dead("parse").len(), 1);
+    assert_eq!(lock(&world.receipts)[0].try_recv(), Ok(Outcome::Delivered));
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_the_agents_that_were_asked_for_run() {
     let world = World::new();

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::drain::{Drain, DrainCounts};
 use super::guard::guarded_call;
-use super::pipe::{Pipe, PipeCounts, Port, PortTarget};
+use super::pipe::{Pipe, PipeCounts, Port, PortTarget, Waiting};
 use super::report::{Reporter, Reports};
 use super::shape::{self, Shape};
 use super::sink::{SinkCounts, SinkSlot};
@@ -344,6 +344,7 @@ impl<'a> Builder<'a> {
                 events: Count::default(),
                 bytes: Count::default(),
                 dropped: Count::default(),
+                waiting: Waiting::default(),
             });
         }
         let recipe = Recipe {

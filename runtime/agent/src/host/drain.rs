@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flow_plan::{Ack, Batch, Outcome};
+use flow_plan::Batch;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
+use super::attempt::Attempt;
 use super::pipe::{Patience, Pipe, PipeError, PortTarget};
 use super::report::{Level, Reporter};
 use super::sink::{Progress, SinkSlot, Work};
 use crate::backoff::Backoff;
 use crate::counters::Count;
 use crate::status::{PartState, Phase};
-use crate::traits::{Channel, ChannelError, Fault, Receipt, Transaction, receipt};
+use crate::traits::{Channel, ChannelError, Fault, Transaction};
 
 /// Every sink hears of the time at least this often.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -119,13 +120,10 @@ impl Drain {
 
     async fn transact(&mut self, transaction: Box<dyn Transaction>, tick: &mut Interval) -> Step {
         let events = transaction.batches().iter().map(|batch| batch.len() as u64).sum();
-        // Events that leave a durable channel for another one are waited for; from a volatile one they take a
-        // share of their source's acknowledgement along.
-        let own = self.durable.then(receipt);
+        let (attempt, shares) = Attempt::new(&*transaction);
         let mut moved = false;
         let mut works: Vec<Work> = Vec::new();
         let mut optional: Vec<(usize, Work)> = Vec::new();
-        let shares = shares(&*transaction, own.as_ref().map(|(ack, _)| ack));
         let patience = self.patience();
         match sort(shares, &self.pipe, self.sinks.len(), patience, &mut moved).await {
             Ok(sorted) => {
@@ -153,11 +151,17 @@ impl Drain {
                 return Step::End(self.stopped());
             }
         }
-        if let Some((ack, receipt)) = own {
-            ack.done();
-            if moved && let Step::End(end) = self.hear(receipt, tick).await {
-                return Step::End(end);
-            }
+        // From a volatile channel the events take their source's acknowledgement along; a durable one has given it
+        // already, so it remembers them until they are safe elsewhere.
+        if self.durable
+            && moved
+            && let Step::End(end) = self.hear(&attempt, tick).await
+        {
+            return Step::End(end);
+        }
+        if !attempt.commit() {
+            // Another channel was abandoned: the run is failing, and the events stay in this one.
+            return Step::End(self.stopped());
         }
         match transaction.commit().await {
             Ok(()) => {
@@ -200,7 +204,7 @@ impl Drain {
     }
 
     /// Waits until what went to other channels is safe there.
-    async fn hear(&mut self, mut receipt: Receipt, tick: &mut Interval) -> Step {
+    async fn hear(&mut self, attempt: &Attempt, tick: &mut Interval) -> Step {
         loop {
             tokio::select! {
                 biased;
@@ -210,11 +214,7 @@ impl Drain {
                         return Step::End(DrainEnd::Failed);
                     }
                 }
-                outcome = &mut receipt => return match outcome {
-                    Ok(Outcome::Delivered) => Step::Next,
-                    // The other channel was abandoned: the run is failing, and the events stay in this one.
-                    Ok(Outcome::Lost) | Err(_) => Step::End(self.stopped()),
-                },
+                () = attempt.resolved() => return Step::Next,
             }
         }
     }
@@ -269,16 +269,6 @@ impl Drain {
     fn stopped(&self) -> DrainEnd {
         if *self.phase.borrow() >= Phase::Halting { DrainEnd::Halted } else { DrainEnd::Failed }
     }
-}
-
-/// The rows of a transaction for its sinks, which share its memory and its acknowledgements.
-fn shares(transaction: &dyn Transaction, own: Option<&Ack>) -> Vec<Batch> {
-    let share = |batch: &Batch| Batch {
-        columns: batch.columns.clone(),
-        rows: batch.rows.clone(),
-        ack: own.unwrap_or(&batch.ack).split(),
-    };
-    transaction.batches().iter().map(share).collect()
 }
 
 /// Rows for one sink.

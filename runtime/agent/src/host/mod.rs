@@ -1,6 +1,7 @@
 //! Starts the agents of a plan in this process, watches over their parts, drains and stops them. It builds kinds by
 //! the names in the registry it is given and must not know any of them.
 
+mod attempt;
 mod build;
 mod drain;
 mod guard;

@@ -2,13 +2,14 @@
 //! the required ones first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use flow_plan::Batch;
 use flow_plan::batch::Columns;
 use flow_plan::exec::DeadLetter;
 use flow_plan::plan::OriginId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::guard::guarded_call;
 use super::report::Reporter;
@@ -51,7 +52,15 @@ pub(super) struct Port {
     pub events: Count,
     pub bytes: Count,
     pub dropped: Count,
+    pub waiting: Waiting,
 }
+
+/// Since when somebody waits for room.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<(usize, Option<Instant>)>);
+
+/// One that waits; gone also when the wait is given up.
+struct Waiter<'a>(&'a Waiting);
 
 pub(super) enum PortTarget {
     Channel(Arc<dyn Channel>),
@@ -131,6 +140,7 @@ impl Pipe {
                 PortTarget::Sink(_) => sinks.push((output, batch)),
                 PortTarget::Channel(channel) if port.optional => optional.push((port, channel, batch)),
                 PortTarget::Channel(channel) => {
+                    let _waiter = port.waiting.enter();
                     patience.put(channel, batch).await.inspect_err(|_| self.reset())?;
                 }
             }
@@ -183,7 +193,34 @@ impl Port {
             events: self.events.get(),
             bytes: self.bytes.get(),
             dropped: self.dropped.get(),
+            waiting_ms: self.waiting.ms(),
         }
+    }
+}
+
+impl Waiting {
+    fn enter(&self) -> Waiter<'_> {
+        let mut waiting = self.lock();
+        waiting.0 += 1;
+        waiting.1.get_or_insert_with(Instant::now);
+        Waiter(self)
+    }
+
+    fn ms(&self) -> u64 {
+        self.lock().1.map_or(0, |since| since.elapsed().as_millis() as u64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.0 = waiting.0.saturating_sub(1);
+        // Somebody got through: those that still wait have done so since now at most.
+        waiting.1 = (waiting.0 > 0).then(Instant::now);
     }
 }
 
