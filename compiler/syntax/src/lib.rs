@@ -12,13 +12,16 @@ mod brackets;
 mod build;
 mod decode;
 mod explain;
+mod format;
 mod grammar;
+mod meaning;
 mod nouns;
 mod read;
 mod recover;
 mod source;
 
 pub use decode::{NotUtf8, decode_utf8};
+pub use meaning::same_meaning;
 
 use flow_diag::{Diagnostic, FileId};
 
@@ -42,6 +45,5 @@ pub fn parse_expr(file: FileId, text: &str) -> Parsed<Option<ast::Expr>> {
 /// The one style of a file; `None` when the text does not parse without errors. Formatting twice changes
 /// nothing, and comments are kept.
 pub fn format(text: &str) -> Option<String> {
-    let _ = text;
-    None
+    format::format(text)
 }
