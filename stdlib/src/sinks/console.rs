@@ -1,6 +1,6 @@
 //! The `console` sink: events on standard output or standard error, one a line.
 //!
-//! A terminal never gets bytes that it would obey; a pipe or file gets the bodies as they are. A reader that
+//! Writing may block: the host runs sinks so that other parts move on meanwhile. A terminal never gets bytes that it would obey; a pipe or file gets the bodies as they are. A reader that
 //! goes away is [`SinkError::Fatal`] without a code: the one such fault, by which the host knows that the flow
 //! ends here without an error.
 
@@ -11,7 +11,6 @@ use flow_agent::{Context, Fault, Sink, SinkError, decode_settings};
 use flow_plan::{Batch, Settings};
 use serde::Deserialize;
 
-use super::blocking;
 use super::encode::{Encoder, Format};
 use super::fault::io_text;
 
@@ -82,7 +81,7 @@ impl Console {
 #[async_trait]
 impl Sink for Console {
     async fn write(&mut self, batches: &[Batch]) -> Result<(), SinkError> {
-        blocking(|| self.write_batches(batches)).map_err(|error| match error.kind() {
+        self.write_batches(batches).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => SinkError::Fatal(Fault::new("the reader of the output has gone away")),
             _ => SinkError::Retry(
                 Fault::new(format!("cannot write to the terminal: {}", io_text(&error))).setting("target"),

@@ -20,12 +20,3 @@ pub fn register(registry: &mut Registry) {
     registry.sinks.insert("http", http::http);
     registry.sinks.insert("tcp", tcp::tcp);
 }
-
-/// Runs work that may wait for a disk or a terminal without holding up the other parts: on a runtime with
-/// several threads they move on meanwhile.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
-    }
-}

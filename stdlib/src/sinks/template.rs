@@ -2,16 +2,16 @@
 //! that whoever builds a path can judge each value before it becomes part of it.
 
 use flow_agent::{Context, Fault};
-use flow_plan::Batch;
-use flow_plan::Slot;
+use flow_plan::eval::PreparedTemplate;
 use flow_plan::ir::{Const, Expr, TemplatePart};
+use flow_plan::{Batch, Slot};
 
 /// A piece of a template.
 pub enum Part {
     /// Written in the flow, or known when it was compiled.
     Text(String),
     /// A value of each event.
-    Hole(Hole),
+    Hole(Box<Hole>),
 }
 
 /// Takes a `template` setting apart.
@@ -35,7 +35,10 @@ pub fn parts(expr: &Expr, context: &Context, setting: &'static str) -> Result<Ve
                         }
                     }
                     TemplatePart::Expr { value, format } => {
-                        parts.push(Part::Hole(Hole::new(value, format.as_deref(), context, setting)?));
+                        match hole(value, format.as_deref(), context, setting)? {
+                            Part::Text(text) => push_text(&mut parts, &text),
+                            hole => parts.push(hole),
+                        }
                     }
                 }
             }
@@ -55,9 +58,25 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
+fn hole(value: &Expr, format: Option<&str>, context: &Context, setting: &'static str) -> Result<Part, Fault> {
+    let format = format.map(str::to_owned);
+    let alone = Expr::Template(vec![TemplatePart::Expr { value: value.clone(), format: format.clone() }]);
+    let prepared = PreparedTemplate::new(&alone, &context.functions)
+        .map_err(|error| Fault::new(format!("cannot be evaluated: {}", error.message)).setting(setting))?;
+    if let Some(text) = prepared.constant() {
+        return Ok(Part::Text(String::from_utf8_lossy(text).into_owned()));
+    }
+    let input = match (value, &format) {
+        (Expr::Header(slot), None) => Input::Header(*slot),
+        (Expr::Time, Some(format)) => Input::Time { unit_ms: finest_unit_ms(format) },
+        _ => Input::Other,
+    };
+    Ok(Part::Hole(Box::new(Hole { value: prepared, input, seen: None, text: Vec::new(), format })))
+}
+
 /// A value of each event, and what it was for the event before.
 pub struct Hole {
-    value: shim::Prepared,
+    value: PreparedTemplate,
     input: Input,
     /// What `text` was made from, when that is cheap to compare.
     seen: Option<Seen>,
@@ -83,24 +102,6 @@ enum Seen {
 }
 
 impl Hole {
-    fn new(
-        value: &Expr,
-        format: Option<&str>,
-        context: &Context,
-        setting: &'static str,
-    ) -> Result<Hole, Fault> {
-        let input = match (value, format) {
-            (Expr::Header(slot), None) => Input::Header(*slot),
-            (Expr::Time, Some(format)) => Input::Time { unit_ms: finest_unit_ms(format) },
-            _ => Input::Other,
-        };
-        let prepared = shim::prepare(value, format, context).map_err(|message| {
-            Fault::new(format!("`{setting}` cannot be evaluated: {message}")).setting(setting)
-        })?;
-        let format = format.map(str::to_owned);
-        Ok(Hole { value: prepared, input, seen: None, text: Vec::new(), format })
-    }
-
     /// The strftime format, for a time.
     pub fn format(&self) -> Option<&str> {
         self.format.as_deref()
@@ -127,16 +128,21 @@ impl Hole {
                 }
                 self.text.clear();
                 self.seen = None;
-                self.value.evaluate(batch, row, &mut self.text)?;
+                self.evaluate(batch, row)?;
                 self.seen = Some(unit);
                 Ok(true)
             }
             Input::Other => {
                 self.text.clear();
-                self.value.evaluate(batch, row, &mut self.text)?;
+                self.evaluate(batch, row)?;
                 Ok(true)
             }
         }
+    }
+
+    fn evaluate(&mut self, batch: &Batch, row: u32) -> Result<(), String> {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        self.value.write(batch, row, now_ms, &mut self.text).map_err(|error| error.message)
     }
 
     /// What the last [`Hole::update`] found.
@@ -162,75 +168,6 @@ fn finest_unit_ms(format: &str) -> i64 {
         }
     }
     unit_ms
-}
-
-/// The part of the evaluator that templates need.
-mod shim {
-    use super::*;
-
-    pub struct Prepared {
-        value: Expr,
-        format: Option<String>,
-    }
-
-    pub fn prepare(value: &Expr, format: Option<&str>, _: &Context) -> Result<Prepared, String> {
-        supported(value)?;
-        Ok(Prepared { value: value.clone(), format: format.map(str::to_owned) })
-    }
-
-    fn supported(value: &Expr) -> Result<(), String> {
-        match value {
-            Expr::Header(_) | Expr::Time | Expr::EventSource | Expr::EventId | Expr::Body => Ok(()),
-            Expr::Const(Const::Text(_) | Const::Null | Const::Int(_)) => Ok(()),
-            Expr::Coalesce(left, right) => supported(left).and_then(|()| supported(right)),
-            _ => Err("expression is not supported here yet".to_owned()),
-        }
-    }
-
-    impl Prepared {
-        pub fn evaluate(&mut self, batch: &Batch, row: u32, out: &mut Vec<u8>) -> Result<(), String> {
-            evaluate(&self.value, self.format.as_deref(), batch, row, out).map(|_| ())
-        }
-    }
-
-    fn evaluate(
-        value: &Expr,
-        format: Option<&str>,
-        batch: &Batch,
-        row: u32,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, String> {
-        match value {
-            Expr::Header(slot) => match batch.header(row, *slot) {
-                Some(text) => out.extend_from_slice(text),
-                None => return Ok(false),
-            },
-            Expr::Body => out.extend_from_slice(batch.body(row)),
-            Expr::EventSource => out.extend_from_slice(batch.columns.source.as_bytes()),
-            Expr::EventId => {
-                out.extend_from_slice((batch.columns.first_id + u64::from(row)).to_string().as_bytes());
-            }
-            Expr::Const(Const::Text(text)) => out.extend_from_slice(text.as_bytes()),
-            Expr::Const(Const::Int(value)) => out.extend_from_slice(value.to_string().as_bytes()),
-            Expr::Coalesce(left, right) => {
-                if !evaluate(left, None, batch, row, out)? {
-                    return evaluate(right, None, batch, row, out);
-                }
-            }
-            Expr::Time => {
-                let time = jiff::Timestamp::from_millisecond(batch.time_ms(row))
-                    .map_err(|_| "the time of the event is on no calendar".to_owned())?;
-                let text = jiff::fmt::strtime::format(
-                    format.unwrap_or("%Y-%m-%dT%H:%M:%S%.3fZ"),
-                    &time.to_zoned(jiff::tz::TimeZone::UTC),
-                )
-                .map_err(|error| error.to_string())?;
-                out.extend_from_slice(text.as_bytes());
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
 }
 
 #[cfg(test)]

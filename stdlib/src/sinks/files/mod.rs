@@ -2,7 +2,8 @@
 //!
 //! An event is committed when its complete line is with the operating system and the journal in the state
 //! directory says so. After a crash, and after a write that failed, files are cut back to what is committed:
-//! only complete lines remain, none of them twice in a file.
+//! only complete lines remain, none of them twice in a file. Writing may block: the host runs sinks so that other
+//! parts move on meanwhile.
 
 mod codec;
 mod journal;
@@ -26,7 +27,6 @@ use self::codec::Compressed;
 use self::path::PathTemplate;
 use self::storage::{Disk, Storage};
 use self::writer::{Options, WriteError, Writer};
-use super::blocking;
 use super::encode::{Encoder, Format};
 
 /// Makes a `files` sink. Files that a crash left are put in order with the first write or tick.
@@ -119,16 +119,16 @@ impl Files {
 impl Sink for Files {
     async fn write(&mut self, batches: &[Batch]) -> Result<(), SinkError> {
         let now = Instant::now();
-        blocking(|| self.write_batches(batches, now)).map_err(WriteError::into_sink_error)
+        self.write_batches(batches, now).map_err(WriteError::into_sink_error)
     }
 
     async fn tick(&mut self) -> Result<(), SinkError> {
         let now = Instant::now();
-        blocking(|| self.writer.tick(now)).map_err(WriteError::into_sink_error)
+        self.writer.tick(now).map_err(WriteError::into_sink_error)
     }
 
     async fn close(&mut self) -> Result<(), SinkError> {
-        blocking(|| self.writer.close()).map_err(WriteError::into_sink_error)
+        self.writer.close().map_err(WriteError::into_sink_error)
     }
 
     fn batch_events_max(&self) -> usize {

@@ -195,7 +195,8 @@ struct Http {
 
 impl Http {
     async fn send(&mut self, body: Vec<u8>) -> Result<(), SinkError> {
-        let body = self.pack(body).map_err(|error| SinkError::Fatal(Fault::new(error.to_string())))?;
+        let body =
+            self.pack(body).map_err(|error| SinkError::Fatal(Fault::new(error.to_string()).code("F1109")))?;
         if let Some(until) = self.not_before.take() {
             sleep_until(until).await;
         }
