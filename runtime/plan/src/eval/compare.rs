@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::text::type_name;
 use super::{LIST_ITEMS_MAX, TEXT_BYTES_MAX};
@@ -27,18 +28,28 @@ pub fn values_equal(left: &Value<'_>, right: &Value<'_>) -> bool {
         (Value::List(left), Value::List(right)) => {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| values_equal(left, right))
         }
-        (Value::Map(left), Value::Map(right)) => {
-            left.len() == right.len()
-                && left.iter().enumerate().all(|(at, (key, value))| {
-                    // Maps that were made the same way have their keys at the same places.
-                    let same = right.get(at).filter(|(other, _)| other == key);
-                    let found = same.or_else(|| right.iter().find(|(other, _)| other == key));
-                    found.is_some_and(|(_, other)| values_equal(value, other))
-                })
-        }
+        (Value::Map(left), Value::Map(right)) => left.len() == right.len() && maps_equal(left, right),
         (Value::Regex(left), Value::Regex(right)) => left.as_str() == right.as_str(),
         _ => false,
     }
+}
+
+/// Maps of the same size with more members than this look their keys up in a table.
+const LINEAR_KEYS_MAX: usize = 16;
+
+fn maps_equal(left: &[(Cow<'_, str>, Value<'_>)], right: &[(Cow<'_, str>, Value<'_>)]) -> bool {
+    // Maps that were made the same way have their keys at the same places.
+    if left.iter().zip(right).all(|(left, right)| left.0 == right.0) {
+        return left.iter().zip(right).all(|(left, right)| values_equal(&left.1, &right.1));
+    }
+    if left.len() <= LINEAR_KEYS_MAX {
+        return left.iter().all(|(key, value)| {
+            let found = right.iter().find(|(other, _)| other == key);
+            found.is_some_and(|(_, other)| values_equal(value, other))
+        });
+    }
+    let table: HashMap<&str, &Value<'_>> = right.iter().map(|(key, value)| (key.as_ref(), value)).collect();
+    left.iter().all(|(key, value)| table.get(key.as_ref()).is_some_and(|other| values_equal(value, other)))
 }
 
 /// Ordering. `None`: a NaN is involved, every comparison is false. Values of types that have no order, or of
@@ -290,6 +301,20 @@ mod tests {
         assert_eq!(compare_int_float(-1, -1.5), Some(Ordering::Greater));
         assert_eq!(compare_int_float(1, 1.5), Some(Ordering::Less));
         assert_eq!(compare_int_float(0, f64::NAN), None);
+    }
+
+    #[test]
+    fn maps_are_equal_whatever_their_order() {
+        for size in [2, 40] {
+            let map = |keys: &mut dyn Iterator<Item = i64>| {
+                Value::Map(keys.map(|n| (Cow::Owned(format!("k{n}")), Value::Int(n))).collect())
+            };
+            let forwards = map(&mut (0..size));
+            assert!(values_equal(&forwards, &map(&mut (0..size))));
+            assert!(values_equal(&forwards, &map(&mut (0..size).rev())));
+            assert!(!values_equal(&forwards, &map(&mut (1..=size))));
+            assert!(!values_equal(&forwards, &map(&mut (0..size - 1))));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! # Bounds
 //!
 //! One evaluation takes at most [`STEPS_MAX`] steps (iterations, calls, copied items); code nests at most
-//! [`DEPTH_MAX`] deep and calls add up to [`CALL_DEPTH_MAX`]; lists have at most [`LIST_ITEMS_MAX`] items and
+//! [`DEPTH_MAX`] deep and calls add up to [`CALL_DEPTH_MAX`]; values nest at most [`VALUE_DEPTH_MAX`] deep; lists have at most [`LIST_ITEMS_MAX`] items and
 //! texts at most [`TEXT_BYTES_MAX`] bytes. Code that is not well typed fails; it never panics.
 
 mod compare;
@@ -65,6 +65,8 @@ pub const DEPTH_MAX: u32 = 100;
 pub const CALL_DEPTH_MAX: u32 = 300;
 /// Items of a list, members of a map.
 pub const LIST_ITEMS_MAX: usize = 1_000_001;
+/// Lists and maps inside each other, in a local.
+pub const VALUE_DEPTH_MAX: u32 = 200;
 /// Bytes of a text.
 pub const TEXT_BYTES_MAX: usize = 64 << 20;
 

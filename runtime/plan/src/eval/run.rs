@@ -9,7 +9,7 @@ use super::compare::{arith, between, compare, negate, too_long, too_many_items, 
 pub(crate) use super::event::Event;
 use super::prepare::{Fallback, Node, Part, Unit, build_regex};
 use super::text::{into_text, strftime, type_name, value_to_text};
-use super::{CALL_DEPTH_MAX, Changes, LIST_ITEMS_MAX, STEPS_MAX, TEXT_BYTES_MAX, decode};
+use super::{CALL_DEPTH_MAX, Changes, LIST_ITEMS_MAX, STEPS_MAX, TEXT_BYTES_MAX, VALUE_DEPTH_MAX, decode};
 use crate::function::{CallContext, EvalError};
 use crate::plan::OriginId;
 use crate::settings::RegexSetting;
@@ -228,7 +228,8 @@ impl<'e, 's> Env<'e, 's> {
             Node::Headers => {
                 let event = self.event()?;
                 let headers = event.headers(&self.changes.event, &self.unit.slots);
-                self.copy(size_of(&headers), |_| headers)
+                let size = size_of(&headers)?;
+                self.copy(size, |_| headers)
             }
             Node::Time => Ok(Value::Time(match self.changes.event.time {
                 Some(time) => time,
@@ -264,7 +265,7 @@ impl<'e, 's> Env<'e, 's> {
     }
 
     fn eval_local(&mut self, local: u32) -> Run<Value<'e>> {
-        let size = size_of(self.local(local)?);
+        let size = size_of(self.local(local)?)?;
         self.copy(size, |env| env.locals[env.base + local as usize].clone())
     }
 
@@ -482,7 +483,7 @@ impl<'e, 's> Env<'e, 's> {
 
     fn eval_member(&mut self, node: &'e Node, object: &'e Node, name: &'e str) -> Run<Value<'e>> {
         if let Some(value) = self.place(node) {
-            let size = size_of(value);
+            let size = size_of(value)?;
             return self.copy(size, |env| env.place(node).unwrap_or(&NULL).clone());
         }
         match self.eval(object)? {
@@ -499,7 +500,7 @@ impl<'e, 's> Env<'e, 's> {
     fn eval_index(&mut self, object: &'e Node, index: &'e Node) -> Run<Value<'e>> {
         let index = self.eval(index)?;
         if let Some(object) = self.place(object) {
-            let size = element(object, &index).map(size_of)?;
+            let size = size_of(element(object, &index)?)?;
             let copy = element(object, &index).cloned()?;
             return self.copy(size, |_| copy);
         }
@@ -694,14 +695,32 @@ fn borrowed<'e>(value: &'e Value<'static>) -> Value<'e> {
     }
 }
 
-/// What copying a value costs, in steps.
-pub(crate) fn size_of(value: &Value<'_>) -> u64 {
+/// What copying a value costs, in steps. Values that nest too deeply are refused: every way to build one passes
+/// here again and again.
+pub(crate) fn size_of(value: &Value<'_>) -> Run<u64> {
+    measure(value, VALUE_DEPTH_MAX)
+        .ok_or_else(|| Stop::fault(format!("the value is nested more than {VALUE_DEPTH_MAX} deep")))
+}
+
+fn measure(value: &Value<'_>, depth: u32) -> Option<u64> {
+    let mut size = 1;
     match value {
-        Value::Text(Cow::Owned(text)) => text.len() as u64 / 64,
-        Value::List(items) => items.iter().map(|item| 1 + size_of(item)).sum::<u64>() + 1,
-        Value::Map(entries) => entries.iter().map(|(_, item)| 2 + size_of(item)).sum::<u64>() + 1,
-        _ => 0,
+        Value::Text(Cow::Owned(text)) => return Some(text.len() as u64 / 64),
+        Value::List(items) => {
+            let depth = depth.checked_sub(1)?;
+            for item in items {
+                size += 1 + measure(item, depth)?;
+            }
+        }
+        Value::Map(entries) => {
+            let depth = depth.checked_sub(1)?;
+            for (_, item) in entries {
+                size += 2 + measure(item, depth)?;
+            }
+        }
+        _ => return Some(0),
     }
+    Some(size)
 }
 
 fn matches(value: &Value<'_>, regex: &regex::bytes::Regex) -> Run<bool> {

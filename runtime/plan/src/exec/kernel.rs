@@ -7,7 +7,7 @@ use crate::eval::run::{Env, Event, Scratch, Stop};
 use crate::eval::value_to_text;
 use crate::ir::OnMiss;
 
-use super::rows::columns_mut;
+use super::rows::{column_for, columns_mut};
 use super::{Failure, writes};
 
 pub(super) enum Kernel {
@@ -205,23 +205,20 @@ fn extract_groups(extract: &Extract, scratch: &mut Scratch, batch: &mut Batch, f
 
 fn set_constants(headers: &[(Slot, Option<Vec<u8>>)], batch: &mut Batch, failures: &mut Vec<Failure>) {
     let columns = columns_mut(&mut batch.columns);
-    for (slot, text) in headers {
-        let range = match text {
-            None => Range::ABSENT,
-            Some(text) => match columns.arena.push(text) {
-                Ok(range) => range,
-                Err(_) => {
-                    failures.extend(batch.rows.drain(..).map(|row| Failure { row, fault: *writes::full() }));
-                    return;
-                }
-            },
-        };
-        if range.is_absent() && columns.headers.get(slot.0 as usize).is_none_or(Vec::is_empty) {
-            continue;
-        }
-        let column = columns.column_mut(*slot);
-        for &row in &batch.rows {
-            column[row as usize] = range;
+    // All texts first: a row that fails for want of room is as it came.
+    let ranges: Result<Vec<Range>, _> = headers
+        .iter()
+        .map(|(_, text)| text.as_ref().map_or(Ok(Range::ABSENT), |text| columns.arena.push(text)))
+        .collect();
+    let Ok(ranges) = ranges else {
+        failures.extend(batch.rows.drain(..).map(|row| Failure { row, fault: *writes::full() }));
+        return;
+    };
+    for ((slot, _), range) in headers.iter().zip(ranges) {
+        if let Some(column) = column_for(columns, *slot, range) {
+            for &row in &batch.rows {
+                column[row as usize] = range;
+            }
         }
     }
 }

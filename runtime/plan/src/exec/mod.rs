@@ -321,8 +321,8 @@ impl Lowering<'_> {
         let refuse = |error: LowerError| ExecError { step: step.name.clone(), origin: step.origin, error };
         let plain = |message: String| refuse(LowerError { setting: None, message });
         self.check_errors(step.errors).map_err(plain)?;
-        let lowered = match &step.op {
-            ir::StepOp::Code(code) => Lowered::Code(code.clone()),
+        let op = match &step.op {
+            ir::StepOp::Code(code) => self.code(code).map_err(plain)?,
             ir::StepOp::Kind { kind, settings } => {
                 let factory = self.interceptors.get(kind);
                 let factory = factory.ok_or_else(|| plain(format!("there is no interceptor `{kind}`")))?;
@@ -332,22 +332,23 @@ impl Lowering<'_> {
                     origin: step.origin,
                     functions: &self.functions,
                 };
-                factory(settings, &context).map_err(refuse)?
-            }
-        };
-        let op = match lowered {
-            Lowered::Native(native) => Op::Native(native),
-            Lowered::Code(code) => {
-                let block = self.preparer.code(&code).map_err(|error| plain(error.message))?;
-                match Kernel::new(block) {
-                    Ok(kernel) => Op::Kernel(kernel),
-                    Err(block) => Op::Code(block),
+                match factory(settings, &context).map_err(refuse)? {
+                    Lowered::Native(native) => Op::Native(native),
+                    Lowered::Code(code) => self.code(&code).map_err(plain)?,
                 }
             }
         };
         let counters = StepCounters::named(&step.name);
         self.counters.push(counters.clone());
         Ok(Step { name: step.name.as_str().into(), origin: step.origin, errors: step.errors, op, counters })
+    }
+
+    fn code(&mut self, code: &ir::Code) -> Result<Op, String> {
+        let block = self.preparer.code(code).map_err(|error| error.message)?;
+        Ok(match Kernel::new(block) {
+            Ok(kernel) => Op::Kernel(kernel),
+            Err(block) => Op::Code(block),
+        })
     }
 
     fn route(&mut self, route: &ir::Route, depth: u32) -> Result<Route, ExecError> {

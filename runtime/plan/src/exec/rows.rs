@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{ArenaFull, Batch, Columns, Range};
+use crate::batch::{ArenaFull, Batch, Columns, Range, Slot};
 
 /// A copy of some rows in columns of their own, so that they hold nothing of the others.
 pub(super) fn gather(from: &Columns, rows: &[u32]) -> Result<Columns, ArenaFull> {
@@ -31,7 +31,7 @@ pub(super) fn gather(from: &Columns, rows: &[u32]) -> Result<Columns, ArenaFull>
         for (slot, column) in from.headers.iter().enumerate() {
             let Some(range) = column.get(at).filter(|range| !range.is_absent()) else { continue };
             if let Some(range) = place(&mut to, *range)? {
-                to.set_header(copied, crate::batch::Slot(slot as u32), range);
+                to.set_header(copied, Slot(slot as u32), range);
             }
         }
         let side = from.side.get(at).map(Vec::as_slice).unwrap_or(&[]);
@@ -79,4 +79,10 @@ pub(super) fn consistent(batch: &Batch) -> bool {
 /// Columns of a shared batch for writing.
 pub(super) fn columns_mut(columns: &mut Arc<Columns>) -> &mut Columns {
     Arc::make_mut(columns)
+}
+
+/// The column of a slot for writing a value; none when the value is absent and so is the whole column.
+pub(super) fn column_for(columns: &mut Columns, slot: Slot, value: Range) -> Option<&mut Vec<Range>> {
+    let absent = columns.headers.get(slot.0 as usize).is_none_or(Vec::is_empty);
+    if absent && value.is_absent() { None } else { Some(columns.column_mut(slot)) }
 }

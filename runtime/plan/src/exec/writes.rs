@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::rows::{columns_mut, reorder};
+use super::rows::{column_for, columns_mut, reorder};
 use super::{Failure, Fault};
 use crate::batch::{ARENA_BYTES_MAX, Batch, Columns, Range, SideHeaders, Slot};
 use crate::eval::prepare::{Block, Unit};
@@ -228,19 +228,9 @@ impl Writes {
     }
 
     fn apply(&mut self, columns: &mut Columns) {
-        let mut rest = self.headers.as_slice();
-        // Most steps write the same slots row after row: look the column up once for each run of a slot.
-        while let Some(&(row, slot, range)) = rest.first() {
-            if rest.len() > 1 && rest[1].1 == slot {
-                let run = rest.iter().take_while(|write| write.1 == slot).count();
-                let column = columns.column_mut(slot);
-                for &(row, _, range) in &rest[..run] {
-                    column[row as usize] = range;
-                }
-                rest = &rest[run..];
-            } else {
-                columns.set_header(row, slot, range);
-                rest = &rest[1..];
+        for &(row, slot, range) in &self.headers {
+            if let Some(column) = column_for(columns, slot, range) {
+                column[row as usize] = range;
             }
         }
         for &(row, range) in &self.bodies {
@@ -313,7 +303,9 @@ fn push_child(columns: &mut Columns, event: Emitted) -> u32 {
         column[row] = column[parent];
     }
     for (slot, range) in event.headers {
-        columns.set_header(row as u32, slot, range);
+        if let Some(column) = column_for(columns, slot, range) {
+            column[row] = range;
+        }
     }
     match event.side {
         Some(side) => {

@@ -59,3 +59,33 @@ fn a_lambda_in_a_lambda_is_bounded_too() {
         assert!(result.starts_with("fails"), "{result}");
     });
 }
+
+#[test]
+fn a_value_that_wraps_itself_is_refused() {
+    on_a_small_stack(|| {
+        let wrap = |value| {
+            vec![
+                Stmt::Set { local: 1, value: Expr::List(vec![]) },
+                Stmt::For {
+                    item: 0,
+                    index: None,
+                    list: Expr::Range { low: boxed(int(1)), high: boxed(int(1_000_000)), origin: AT },
+                    body: vec![Stmt::Set { local: 1, value }],
+                    origin: AT,
+                },
+            ]
+        };
+        let lambda = Expr::Lambda { param: 2, body: boxed(Expr::List(vec![Expr::Local(2)])) };
+        let values = [
+            Expr::List(vec![Expr::Local(1)]),
+            Expr::Map(vec![("a".into(), Expr::Local(1))]),
+            call("map", vec![Expr::List(vec![Expr::Local(1)]), lambda]),
+        ];
+        for value in values {
+            let user = [Function { name: "f".into(), params: 0, locals: 3, body: wrap(value) }];
+            let expr = Expr::CallUser { function: 0, args: vec![], origin: AT };
+            let result = show(eval_const(&expr, &functions(), &user));
+            assert_eq!(result, "fails: the value is nested more than 200 deep");
+        }
+    });
+}
