@@ -1,8 +1,17 @@
-//! The sources of the library.
+//! The sources of the library: where events enter.
+
+mod globs;
+mod ledger;
+mod lines;
+mod positions;
+mod rows;
+mod tail;
+#[cfg(test)]
+mod testing;
 
 use flow_agent::Registry;
 
 /// Adds all sources.
 pub fn register(registry: &mut Registry) {
-    let _ = registry;
+    registry.sources.insert("tail", tail::tail);
 }
