@@ -13,6 +13,7 @@ use flow_plan::plan::Target;
 use support::*;
 
 const EVENTS: usize = 80;
+const SINKS: [&str; 3] = ["one", "two", "three"];
 const OPEN_RECEIPTS_MAX: usize = 4;
 
 #[derive(Clone)]
@@ -107,7 +108,10 @@ fn kept(world: &World, sink: &str) -> BTreeSet<usize> {
 
 fn check(world: &World, position: usize, seed: u64) {
     for sink in ["one", "two"] {
-        let kept = kept(world, sink);
+        let mut kept = kept(world, sink);
+        if sink == "one" {
+            kept.extend(self::kept(world, "three"));
+        }
         let missing: Vec<usize> = (0..position).filter(|number| !kept.contains(number)).collect();
         assert!(missing.is_empty(), "seed {seed}: `{sink}` misses {missing:?} of {position} acknowledged");
     }
@@ -122,9 +126,18 @@ async fn ordeal(seed: u64) {
     let second = draft.channel("second", 5 + dice.below(30), vec![output(Target::Sink(two))]);
     draft.source("in", vec![output(Target::Channel(first)), output(Target::Channel(second))]);
     if dice.one_in(2) {
-        draft.agent.channels[1].abilities.push("durable".to_owned());
+        // What `one` refuses goes on through a channel to `three`, which refuses it once more.
+        let three = draft.sink("three");
+        let rejects = draft.channel("rejects", 1 + dice.below(9), vec![output(Target::Sink(three))]);
+        let program = draft.copies("one.errors", vec![output(Target::Channel(rejects))]);
+        draft.agent.sinks[one as usize].errors = Some(program);
     }
-    for sink in ["one", "two"] {
+    for channel in [first, second] {
+        if dice.one_in(2) {
+            draft.agent.channels[channel as usize].abilities.push("durable".to_owned());
+        }
+    }
+    for sink in SINKS {
         *lock(&world.sink(sink).batch) = 1 + dice.below(20) as usize;
         random_sink(&world, sink, &dice, true);
     }
@@ -159,7 +172,7 @@ async fn ordeal(seed: u64) {
         check(&world, *lock(&position), seed);
     }
     *lock(&faulty) = false;
-    for sink in ["one", "two"] {
+    for sink in SINKS {
         random_sink(&world, sink, &dice, false);
     }
     let running = world.start(&plan).unwrap();
@@ -167,7 +180,7 @@ async fn ordeal(seed: u64) {
     assert!(!end.failed, "seed {seed}: {end:?}");
     assert_eq!(*lock(&position), EVENTS, "seed {seed}");
     check(&world, EVENTS, seed);
-    for sink in ["one", "two"] {
+    for sink in SINKS {
         assert!(!world.written(sink).iter().any(|body| is_bad(body)), "seed {seed}");
     }
 }

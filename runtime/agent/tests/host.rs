@@ -246,9 +246,12 @@ async fn only_the_refused_events_go_to_the_dead_letters() {
         Ok(())
     });
     let running = world.start(&Draft::line(&world, 1_000).plan()).unwrap();
+    let mut notices = running.notices();
     world.act("in", Act::Send(numbers(0..100)));
     world.act("in", Act::Finish);
     assert!(!running.wait().await.failed);
+    assert_eq!(notices.try_recv().unwrap().fault.message, "bad number");
+    assert!(notices.try_recv().is_err(), "one notice for many refused events");
     let good: Vec<String> = numbers(0..100).into_iter().filter(|number| !number.ends_with('3')).collect();
     assert_eq!(world.written("out"), good);
     let dead = world.dead("out");

@@ -322,6 +322,8 @@ impl<'a> Builder<'a> {
             required,
             reporter,
             counts,
+            refused_untold: 0,
+            refused_told: None,
         };
         Some((slot, view))
     }

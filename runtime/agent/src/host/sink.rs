@@ -22,6 +22,9 @@ use crate::traits::{Context, Fault, Sink, SinkError, SinkFactory};
 /// The longest that one write of an optional branch may take; after that the sink is built anew.
 pub const OPTIONAL_WRITE_MAX: Duration = Duration::from_secs(10);
 
+/// Refused events of one sink are told of at most this often.
+pub const REFUSED_NOTICE_EVERY: Duration = Duration::from_secs(1);
+
 pub(super) struct SinkSlot {
     /// `None` after a panic or an abandoned write: built again before the next write.
     pub sink: Option<Box<dyn Sink>>,
@@ -42,6 +45,9 @@ pub(super) struct SinkSlot {
     pub required: bool,
     pub reporter: Reporter,
     pub counts: Arc<SinkCounts>,
+    /// Refused events that no notice has told of yet.
+    pub refused_untold: u64,
+    pub refused_told: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -127,8 +133,7 @@ impl SinkSlot {
                     }
                     match self.put_aside(piece, &fault, halting, moved).await {
                         Ok(()) => {
-                            self.counts.refused.add(1);
-                            self.reporter.report(Level::Warning, &fault);
+                            self.tell_refused(&fault);
                             for batch in work.pieces.pop_front().unwrap_or_default() {
                                 batch.ack.done();
                             }
@@ -229,6 +234,22 @@ impl SinkSlot {
         self.reporter.health.set(PartState::Retrying);
         self.reporter.report(Level::Warning, fault);
         self.not_before = Some(Instant::now() + self.backoff.next_wait());
+    }
+
+    /// A destination may refuse every event: the user hears of it now and then, with how many there were.
+    fn tell_refused(&mut self, fault: &Fault) {
+        self.counts.refused.add(1);
+        self.refused_untold += 1;
+        if self.refused_told.is_some_and(|told| told.elapsed() < REFUSED_NOTICE_EVERY) {
+            return;
+        }
+        let mut fault = fault.clone();
+        if self.refused_untold > 1 {
+            fault.message = format!("{} ({} events)", fault.message, self.refused_untold);
+        }
+        self.reporter.report(Level::Warning, &fault);
+        self.refused_untold = 0;
+        self.refused_told = Some(Instant::now());
     }
 
     /// Tells the fault that stops the run.
