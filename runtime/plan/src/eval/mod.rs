@@ -25,10 +25,13 @@
 //! [`DEPTH_MAX`] deep and calls add up to [`CALL_DEPTH_MAX`]; values nest at most [`VALUE_DEPTH_MAX`] deep; lists have at most [`LIST_ITEMS_MAX`] items and
 //! texts at most [`TEXT_BYTES_MAX`] bytes. Code that is not well typed fails; it never panics.
 
+mod call;
 mod compare;
+mod condition;
 mod decode;
 mod event;
 mod json;
+pub(crate) mod node;
 pub(crate) mod prepare;
 pub(crate) mod run;
 mod statement;
@@ -49,7 +52,8 @@ pub(crate) use event::{Changes, EmittedEvent};
 
 use std::sync::Arc;
 
-use prepare::{Node, Part, Preparer, Unit};
+use node::{Node, Part, Unit};
+use prepare::Preparer;
 use run::{Env, Event, Scratch, Stop};
 
 use crate::batch::Batch;

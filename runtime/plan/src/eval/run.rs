@@ -5,14 +5,13 @@ use std::borrow::Cow;
 
 use regex::bytes::CaptureLocations;
 
-use super::compare::{arith, between, compare, negate, too_long, too_many_items, values_equal};
+use super::compare::{arith, negate, too_long, too_many_items};
 pub(crate) use super::event::Event;
-use super::prepare::{Fallback, Node, Part, Unit, build_regex};
+use super::node::{Fallback, Node, Part, Unit};
 use super::text::{into_text, strftime, type_name, value_to_text};
-use super::{CALL_DEPTH_MAX, Changes, LIST_ITEMS_MAX, STEPS_MAX, TEXT_BYTES_MAX, VALUE_DEPTH_MAX, decode};
-use crate::function::{CallContext, EvalError};
+use super::{Changes, LIST_ITEMS_MAX, STEPS_MAX, TEXT_BYTES_MAX, VALUE_DEPTH_MAX, decode};
+use crate::function::EvalError;
 use crate::plan::OriginId;
-use crate::settings::RegexSetting;
 use crate::value::Value;
 
 /// Why an evaluation ended before its end.
@@ -100,11 +99,11 @@ pub(crate) struct Env<'e, 's> {
     pub changes: Changes<'e>,
     pub locals: Vec<Value<'e>>,
     /// Where the current frame begins in `locals`.
-    base: usize,
+    pub(super) base: usize,
     steps: u64,
-    depth: u32,
+    pub(super) depth: u32,
     /// What ended a lambda, while a function gives up.
-    pending: Option<Stop>,
+    pub(super) pending: Option<Stop>,
 }
 
 impl<'e, 's> Env<'e, 's> {
@@ -288,120 +287,6 @@ impl<'e, 's> Env<'e, 's> {
         Ok(Value::Text(Cow::Borrowed(self.event()?.body())))
     }
 
-    /// The value of an expression that must be true or false.
-    pub fn condition(&mut self, node: &'e Node) -> Run<bool> {
-        match node {
-            Node::Not(value) => Ok(!self.condition(value)?),
-            Node::All(nodes) => {
-                for node in nodes {
-                    if !self.condition(node)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            }
-            Node::Any(nodes) => {
-                for node in nodes {
-                    if self.condition(node)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
-            Node::Compare(op, pair) => {
-                if let Some(left) = self.place(&pair.0)
-                    && let Some(right) = self.constant_or_place(&pair.1)
-                {
-                    return Ok(compare(*op, left, right)?);
-                }
-                let left = self.eval(&pair.0)?;
-                if let Some(right) = self.constant_or_place(&pair.1) {
-                    return Ok(compare(*op, &left, right)?);
-                }
-                let right = self.eval(&pair.1)?;
-                Ok(compare(*op, &left, &right)?)
-            }
-            Node::Between(three) => {
-                if let (Some(value), Some(low), Some(high)) = (
-                    self.constant_or_place(&three.0),
-                    self.constant_or_place(&three.1),
-                    self.constant_or_place(&three.2),
-                ) {
-                    return Ok(between(value, low, high));
-                }
-                let value = self.eval(&three.0)?;
-                let low = self.eval(&three.1)?;
-                let high = self.eval(&three.2)?;
-                Ok(between(&value, &low, &high))
-            }
-            Node::Matches(value, regex) => {
-                if let Some(value) = self.place(value) {
-                    return matches(value, regex);
-                }
-                let value = self.eval(value)?;
-                matches(&value, regex)
-            }
-            Node::InTexts(value, texts) => {
-                let value = self.eval(value)?;
-                let Value::Text(text) = &value else { return Ok(false) };
-                if texts.len() <= 8 {
-                    return Ok(texts.iter().any(|known| known.as_slice() == text.as_ref()));
-                }
-                Ok(texts.binary_search_by(|known| known.as_slice().cmp(text)).is_ok())
-            }
-            Node::InRange(three) => {
-                let value = self.eval(&three.0)?;
-                let low = self.eval(&three.1)?;
-                let high = self.eval(&three.2)?;
-                match (&low, &high) {
-                    (Value::Int(_), Value::Int(_)) => {
-                        // Only whole numbers are in a range of integers.
-                        let whole = !matches!(value, Value::Float(value) if value.fract() != 0.0);
-                        Ok(whole && between(&value, &low, &high))
-                    }
-                    _ => Err(Stop::fault("a range goes from an int to an int")),
-                }
-            }
-            Node::In(pair) => self.eval_in(&pair.0, &pair.1),
-            Node::MatchesDynamic(pair, origin) => {
-                self.matches_dynamic(&pair.0, &pair.1).map_err(|stop| stop.at(*origin))
-            }
-            other => match self.eval(other)? {
-                Value::Bool(value) => Ok(value),
-                other => Err(Stop::fault(format!("found {}, expected a bool", type_name(&other)))),
-            },
-        }
-    }
-
-    fn constant_or_place(&self, node: &'e Node) -> Option<&Value<'e>> {
-        if let Node::Const(value) = node { Some(value) } else { self.place(node) }
-    }
-
-    #[inline(never)]
-    fn eval_in(&mut self, value: &'e Node, list: &'e Node) -> Run<bool> {
-        let value = self.eval(value)?;
-        if let Some(list) = self.place(list) {
-            return contains(list, &value);
-        }
-        let list = self.eval(list)?;
-        contains(&list, &value)
-    }
-
-    #[inline(never)]
-    fn matches_dynamic(&mut self, value: &'e Node, regex: &'e Node) -> Run<bool> {
-        let value = self.eval(value)?;
-        match self.eval(regex)? {
-            Value::Regex(regex) => matches(&value, &regex),
-            Value::Text(pattern) => {
-                let pattern = String::from_utf8_lossy(&pattern).into_owned();
-                let regex = build_regex(&RegexSetting { pattern, flags: String::new() })?;
-                self.charge(1_000)?;
-                matches(&value, &regex)
-            }
-            other => Err(Stop::fault(format!("found {}, expected a regex", type_name(&other)))),
-        }
-    }
-
     fn eval_arith(
         &mut self,
         first: &'e Node,
@@ -416,69 +301,6 @@ impl<'e, 's> Env<'e, 's> {
             }
         }
         Ok(value)
-    }
-
-    fn eval_call(
-        &mut self,
-        call: crate::function::FunctionImpl,
-        nodes: &'e [Node],
-        origin: OriginId,
-    ) -> Run<Value<'e>> {
-        let mut args = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            args.push(self.eval(node)?);
-        }
-        match call(self, args) {
-            Ok(value) => {
-                self.pending = None;
-                Ok(value)
-            }
-            Err(error) => {
-                let stop = self.pending.take().unwrap_or_else(|| error.into());
-                Err(stop.at(origin))
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn eval_call_user(&mut self, index: u32, args: &'e [Node], origin: OriginId) -> Run<Value<'e>> {
-        let unit = self.unit;
-        let Some(Some(function)) = unit.functions.get(index as usize) else {
-            return Err(Stop::fault(format!("there is no function number {index}")).at(origin));
-        };
-        self.charge(1)?;
-        if args.len() != function.params {
-            let message =
-                format!("`{}` takes {} arguments, found {}", function.name, function.params, args.len());
-            return Err(Stop::fault(message).at(origin));
-        }
-        let start = self.locals.len();
-        for arg in args {
-            match self.eval(arg) {
-                Ok(value) => self.locals.push(value),
-                Err(stop) => {
-                    self.locals.truncate(start);
-                    return Err(stop);
-                }
-            }
-        }
-        self.locals.resize(start + function.locals.max(function.params), Value::Null);
-        let base = std::mem::replace(&mut self.base, start);
-        let result = self.deeper(function.depth, |env| env.block(&function.body));
-        self.base = base;
-        self.locals.truncate(start);
-        Ok(result.map_err(|stop| stop.at(origin))?.unwrap_or(Value::Null))
-    }
-
-    /// Runs something that nests `depth` deep inside what runs already.
-    fn deeper<T>(&mut self, depth: u32, run: impl FnOnce(&mut Self) -> Run<T>) -> Run<T> {
-        if self.depth + depth > CALL_DEPTH_MAX {
-            return Err(Stop::fault("functions call each other too deeply"));
-        }
-        self.depth += depth.max(1);
-        let result = run(self);
-        self.depth -= depth.max(1);
-        result
     }
 
     fn eval_member(&mut self, node: &'e Node, object: &'e Node, name: &'e str) -> Run<Value<'e>> {
@@ -657,37 +479,6 @@ impl<'e, 's> Env<'e, 's> {
     }
 }
 
-impl CallContext for Env<'_, '_> {
-    fn call_lambda<'a>(&mut self, lambda: &Value<'a>, argument: Value<'a>) -> Result<Value<'a>, EvalError> {
-        let unit = self.unit;
-        let lambda = match lambda {
-            Value::Lambda(index) => unit.lambdas.get(*index as usize),
-            _ => None,
-        };
-        let Some(lambda) = lambda else { return Err(EvalError::new("expected a function")) };
-        // The argument and the frame live differently long; what crosses between them is copied.
-        let result = self.charge(1).and_then(|()| {
-            *self.local_mut(lambda.param)? = argument.into_owned();
-            self.deeper(lambda.depth, |env| env.eval(&lambda.body))
-        });
-        match result {
-            Ok(value) => Ok(value.into_owned()),
-            Err(stop) => {
-                let message = match &stop {
-                    Stop::Fault(fault) => fault.message.clone(),
-                    Stop::Drop | Stop::Pass => "the event has left".to_string(),
-                };
-                self.pending = Some(stop);
-                Err(EvalError { message })
-            }
-        }
-    }
-
-    fn now_ms(&self) -> i64 {
-        self.now_ms.unwrap_or(0)
-    }
-}
-
 fn borrowed<'e>(value: &'e Value<'static>) -> Value<'e> {
     match value {
         Value::Text(text) => Value::Text(Cow::Borrowed(text)),
@@ -721,26 +512,6 @@ fn measure(value: &Value<'_>, depth: u32) -> Option<u64> {
         _ => return Some(0),
     }
     Some(size)
-}
-
-fn matches(value: &Value<'_>, regex: &regex::bytes::Regex) -> Run<bool> {
-    match value {
-        Value::Text(text) => Ok(regex.is_match(text)),
-        Value::Null => Ok(false),
-        other => Err(Stop::fault(format!("found {}, expected a string to match", type_name(other)))),
-    }
-}
-
-fn contains(list: &Value<'_>, value: &Value<'_>) -> Run<bool> {
-    match list {
-        Value::List(items) => Ok(items.iter().any(|item| values_equal(item, value))),
-        Value::Map(entries) => match value {
-            Value::Text(text) => Ok(entries.iter().any(|(key, _)| key.as_bytes() == text.as_ref())),
-            _ => Ok(false),
-        },
-        Value::Null => Ok(false),
-        other => Err(Stop::fault(format!("found {}, expected a list or a map", type_name(other)))),
-    }
 }
 
 /// An element of a list or map.

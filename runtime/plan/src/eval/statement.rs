@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::EmittedEvent;
-use super::prepare::{Extract, Node, PathStep, Statement};
+use super::node::{Extract, Node, PathStep, Statement};
 use super::run::{Env, Run, Stop, check_items};
 use super::text::{into_text, type_name};
 use crate::batch::Slot;

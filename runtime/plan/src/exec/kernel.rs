@@ -2,7 +2,7 @@
 //! Each gives the same answer as running its block row by row (a test holds both together).
 
 use crate::batch::{Batch, Range, Slot};
-use crate::eval::prepare::{Block, Extract, Node, Statement, Unit};
+use crate::eval::node::{Block, Extract, Node, Statement, Unit};
 use crate::eval::run::{Env, Event, Scratch, Stop};
 use crate::eval::value_to_text;
 use crate::ir::OnMiss;

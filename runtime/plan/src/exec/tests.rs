@@ -5,7 +5,9 @@ mod same;
 mod steps;
 
 use super::*;
-use crate::ir::{Code, Expr, StepOp, Stmt};
+use crate::batch::Columns;
+use crate::interceptor::Lowered;
+use crate::ir::{self, Code, Expr, StepOp, Stmt};
 use crate::plan::{Origin, Output, Target};
 use crate::settings::RegexSetting;
 
@@ -112,4 +114,13 @@ pub(super) fn run(program: &plan::Program, batch: Batch) -> Outputs {
     let mut outputs = Outputs::new();
     executor(program).run(batch, 1_000_000, &mut outputs);
     outputs
+}
+
+#[test]
+fn what_is_prepared_can_go_to_another_thread() {
+    fn check<T: Send>() {}
+    check::<Executor>();
+    check::<Outputs>();
+    check::<crate::eval::PreparedExpr>();
+    check::<crate::eval::PreparedTemplate>();
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::rows::{column_for, columns_mut, reorder};
 use super::{Failure, Fault};
 use crate::batch::{ARENA_BYTES_MAX, Batch, Columns, Range, SideHeaders, Slot};
-use crate::eval::prepare::{Block, Unit};
+use crate::eval::node::{Block, Unit};
 use crate::eval::run::{Env, Event, Scratch, Stop};
 use crate::eval::{Changes, EmittedEvent};
 

@@ -1,0 +1,210 @@
+//! One run of a program over one batch.
+
+use std::sync::Arc;
+
+use super::rows::gather;
+use super::{DeadLetter, End, Failure, Op, Outputs, Program, Reason, Route, Step, writes};
+use crate::ack::Ack;
+use crate::batch::{Batch, Columns};
+use crate::eval::node::Unit;
+use crate::eval::run::{Env, Event, Fault, Scratch, Stop};
+use crate::plan::OriginId;
+
+/// One run.
+pub(super) struct Runner<'r> {
+    pub unit: &'r Unit,
+    pub errors: &'r mut [Option<Program>],
+    pub optional: &'r [bool],
+    pub scratch: &'r mut Scratch,
+    pub places: &'r [String],
+    pub ack: &'r Ack,
+    pub outputs: &'r mut Outputs,
+    pub now_ms: i64,
+}
+
+impl Runner<'_> {
+    pub fn program(&mut self, program: &mut Program, mut batch: Batch) {
+        for step in &mut program.steps {
+            if batch.is_empty() {
+                return;
+            }
+            self.step(step, &mut batch);
+        }
+        self.end(&mut program.end, batch);
+    }
+
+    fn end(&mut self, end: &mut End, mut batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        match end {
+            End::Output(output) => {
+                let output = *output as usize;
+                batch.ack = if self.optional[output] { Ack::none() } else { self.ack.split() };
+                self.outputs.batches[output].push(batch);
+            }
+            End::Discard => {}
+            End::Copy(branches) => {
+                if let Some((last, others)) = branches.split_last_mut() {
+                    for branch in others {
+                        self.program(branch, part(&batch.columns, batch.rows.clone()));
+                    }
+                    // The last one may write without a copy when the others are through.
+                    self.program(last, batch);
+                }
+            }
+            End::Route(route) => self.route(route, batch),
+        }
+    }
+
+    fn step(&mut self, step: &mut Step, batch: &mut Batch) {
+        let before = batch.len();
+        let mut failures = Vec::new();
+        let mut emitted = 0;
+        match &mut step.op {
+            Op::Kernel(kernel) => kernel.run(self.unit, self.scratch, batch, self.now_ms, &mut failures),
+            Op::Code(code) => {
+                emitted = writes::run_code(self.unit, code, self.scratch, batch, self.now_ms, &mut failures);
+            }
+            Op::Native(native) => {
+                for failed in native.apply(batch, self.now_ms) {
+                    if (failed.row as usize) < batch.columns.bodies.len() {
+                        let fault = Fault { message: failed.message, origin: None };
+                        failures.push(Failure { row: failed.row, fault });
+                    }
+                }
+            }
+        }
+        let dropped = (before + emitted).saturating_sub(batch.len() + failures.len());
+        step.counters.count(before, dropped, failures.len(), emitted);
+        if !failures.is_empty() {
+            self.failed(&step.name, step.origin, step.errors, &batch.columns, failures);
+        }
+    }
+
+    fn route(&mut self, route: &mut Route, batch: Batch) {
+        let mut rows: Vec<Vec<u32>> = route.arms.iter().map(|_| Vec::new()).collect();
+        let mut failures = Vec::new();
+        let mut nowhere = 0;
+        {
+            let mut env = Env::new(self.unit, None, Some(self.now_ms), self.scratch);
+            for &row in &batch.rows {
+                env.event = Event::new(&batch.columns, row);
+                env.frame(route.locals);
+                match choose(route, &mut env, row, &mut rows) {
+                    Ok(true) => {}
+                    Ok(false) => nowhere += 1,
+                    Err(Stop::Drop | Stop::Pass) => nowhere += 1,
+                    Err(Stop::Fault(fault)) => failures.push(Failure { row, fault: *fault }),
+                }
+            }
+        }
+        route.counters.count(batch.len(), nowhere, failures.len(), 0);
+        if !failures.is_empty() {
+            self.failed(&route.name, route.origin, route.errors, &batch.columns, failures);
+        }
+        let mut columns = Some(batch.columns);
+        let last = rows.iter().rposition(|rows| !rows.is_empty());
+        for (index, ((_, then), rows)) in route.arms.iter_mut().zip(rows).enumerate() {
+            if rows.is_empty() {
+                continue;
+            }
+            let columns = if Some(index) == last { columns.take() } else { columns.clone() };
+            if let Some(columns) = columns {
+                self.program(then, Batch { columns, rows, ack: Ack::none() });
+            }
+        }
+    }
+
+    /// Sends rows that failed to the errors program, or to the dead letters.
+    #[cold]
+    fn failed(
+        &mut self,
+        step: &Arc<str>,
+        origin: OriginId,
+        errors: Option<u32>,
+        columns: &Arc<Columns>,
+        mut failures: Vec<Failure>,
+    ) {
+        failures.sort_by_key(|failure| failure.row);
+        let rows: Vec<u32> = failures.iter().map(|failure| failure.row).collect();
+        let mut batch = match gather(columns, &rows) {
+            Ok(columns) => Batch::new(columns),
+            Err(_) => part(columns, rows),
+        };
+        let reasons: Vec<Reason> = failures
+            .into_iter()
+            .map(|failure| {
+                let origin = failure.fault.origin.unwrap_or(origin);
+                let at = self.places.get(origin.0 as usize).cloned().unwrap_or_default();
+                Reason { message: failure.fault.message, origin, at }
+            })
+            .collect();
+        let index = errors.map(|errors| errors as usize);
+        if let Some(index) = index
+            && let Some(mut program) = self.errors[index].take()
+        {
+            let rows = batch.rows.clone();
+            let columns = batch.columns_mut();
+            for (&row, reason) in rows.iter().zip(&reasons) {
+                let headers =
+                    [("error", reason.message.as_str()), ("error_step", step), ("error_at", &reason.at)];
+                for (name, value) in headers {
+                    // Without room for its reason the event still goes on.
+                    let _ = columns.set_header_named(row, name, value.as_bytes(), &self.unit.slots);
+                }
+            }
+            self.program(&mut program, batch);
+            self.errors[index] = Some(program);
+            return;
+        }
+        batch.ack = self.ack.split();
+        self.outputs.dead.push(DeadLetter { batch, step: step.clone(), reasons });
+    }
+}
+
+/// Puts a row where it goes; false when no case takes it.
+fn choose<'e>(
+    route: &'e Route,
+    env: &mut Env<'e, '_>,
+    row: u32,
+    rows: &mut [Vec<u32>],
+) -> Result<bool, Stop> {
+    if let Some(subject) = &route.subject {
+        let subject = env.eval(subject)?;
+        *env.local_mut(0)? = subject;
+    }
+    if !route.all {
+        for (index, (condition, _)) in route.arms.iter().enumerate() {
+            let hit = match condition {
+                None => true,
+                Some(condition) => env.condition(condition)?,
+            };
+            if hit {
+                rows[index].push(row);
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    // A row goes to all its cases or fails; so the cases come first.
+    let mut hits = Vec::with_capacity(route.arms.len());
+    for (index, (condition, _)) in route.arms.iter().enumerate() {
+        let hit = match condition {
+            None => hits.is_empty(),
+            Some(condition) => env.condition(condition)?,
+        };
+        if hit {
+            hits.push(index);
+        }
+    }
+    for &index in &hits {
+        rows[index].push(row);
+    }
+    Ok(!hits.is_empty())
+}
+
+/// Rows of shared columns; the acknowledgement is given at the output.
+fn part(columns: &Arc<Columns>, rows: Vec<u32>) -> Batch {
+    Batch { columns: columns.clone(), rows, ack: Ack::none() }
+}
