@@ -20,13 +20,13 @@ struct MemorySettings {
     batch: Option<u64>,
 }
 
-/// A transaction that took all of a full channel would leave no room for the next put to overlap with the sink's
-/// work: it gets a quarter of the bytes at most.
+/// What is taken counts until it is committed: a transaction of all that the channel holds would make source and
+/// sink take turns. It gets half of the events and a quarter of the bytes at most.
 fn limits(settings: &MemorySettings) -> QueueLimits {
     QueueLimits {
         events_max: settings.capacity,
         bytes_max: settings.bytes,
-        take_events_max: settings.batch.unwrap_or(settings.capacity),
+        take_events_max: settings.batch.unwrap_or((settings.capacity / 2).max(1)),
         take_bytes_max: (settings.bytes / 4).min(QueueLimits::default().take_bytes_max),
     }
 }
@@ -37,8 +37,10 @@ mod tests {
 
     #[test]
     fn settings_become_bounds() {
+        let one = super::limits(&MemorySettings { capacity: 1, bytes: 1, batch: None });
+        assert_eq!((one.events_max, one.take_events_max), (1, 1));
         let limits = limits(&MemorySettings { capacity: 100, bytes: 1 << 20, batch: None });
-        assert_eq!((limits.events_max, limits.take_events_max), (100, 100));
+        assert_eq!((limits.events_max, limits.take_events_max), (100, 50));
         assert_eq!((limits.bytes_max, limits.take_bytes_max), (1 << 20, 1 << 18));
     }
 }

@@ -283,4 +283,19 @@ mod tests {
         assert_eq!(rolled_name("/d/web.log.gz", "T", 0, ".gz"), "/d/web.T.log.gz");
         assert_eq!(rolled_name("2026.d/web", "T", 0, ""), "2026.d/web.T");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_value_the_path_keeps_its_shape(value in proptest::collection::vec(0_u8.., 0..600)) {
+            let wanted = ["", "data", "", "x.log"];
+            let path = paths(path_of_header("/data/v", "/x.log"), &[&value]).remove(0);
+            let parts: Vec<&str> = path.split('/').collect();
+            proptest::prop_assert_eq!(parts.len(), wanted.len());
+            for (part, wanted) in parts.iter().zip(wanted) {
+                proptest::prop_assert!(wanted.is_empty() || *part == wanted);
+                proptest::prop_assert!(part.len() <= COMPONENT_BYTES_MAX && *part != "." && *part != "..");
+                proptest::prop_assert!(!part.contains(char::is_control));
+            }
+        }
+    }
 }

@@ -199,6 +199,18 @@ async fn a_file_is_never_larger_than_it_may_be_unless_one_line_is() {
     assert_eq!(texts, ["1234\n5678\n", "9\n", "a line that is too long\n", "b\n"]);
 }
 
+#[tokio::test]
+async fn a_long_line_does_not_make_a_file_larger_than_it_may_be() {
+    let place = Place::new();
+    let mut sink = place.sink("x.log", roll(json!({"size": 150_000})));
+    let (short, long) = ("s".repeat(80_000), "l".repeat(100_000));
+    sink.write(&[batch(&[&short, &long, &short])]).await.unwrap();
+    sink.close().await.unwrap();
+    let mut sizes: Vec<usize> = place.content().into_values().map(|text| text.len()).collect();
+    sizes.sort();
+    assert_eq!(sizes, [80_001, 80_001, 100_001]);
+}
+
 #[test]
 fn a_file_is_finished_when_its_time_is_over_or_nothing_comes() {
     for changes in [roll(json!({"duration": 3_600_000_000_000_u64})), json!({"compress": "gzip"})] {

@@ -512,21 +512,22 @@ fn rows_that_fit(options: &Options, file: &OpenFile, batch: &Batch, rows: &[u32]
         count = count.min(events.max(1).saturating_sub(file.events) as usize);
     }
     if let Some(bytes) = options.roll.size {
-        let room = match options.compress {
-            Compressed::None => bytes.saturating_sub(file.len).min(MEASURE_BYTES),
+        let left = match options.compress {
+            Compressed::None => bytes.saturating_sub(file.len),
             // What the compressor will make of it is not known before.
-            _ => MEASURE_BYTES,
+            _ => u64::MAX,
         };
+        let size = |row: u32| batch.body(row).len() as u64 + 1;
         let mut sum = 0;
         let fit = rows[..count]
             .iter()
             .take_while(|&&row| {
-                sum += batch.body(row).len() as u64 + 1;
-                sum <= room
+                sum += size(row);
+                sum <= left.min(MEASURE_BYTES)
             })
             .count();
-        // A line that is larger than any file has one of its own, and one larger than a measure is taken.
-        let alone = file.events == 0 || room == MEASURE_BYTES;
+        // A line that is larger than any file has one of its own, and one larger than a measure is measured alone.
+        let alone = file.events == 0 || rows.first().is_some_and(|&row| size(row) <= left);
         count = if fit == 0 && alone { count.min(1) } else { fit };
     }
     count

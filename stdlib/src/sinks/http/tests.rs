@@ -243,3 +243,52 @@ fn pauses_are_seconds_or_dates() {
     assert_eq!(parse_retry_after("Mon, 23 Nov 2026 09:00:00 GMT", now), None);
     assert_eq!(parse_retry_after("soon", now), None);
 }
+
+/// A TLS server for one request, with the certificate of `fixtures/`; gives its port.
+fn tls_server() -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("fixtures/localhost.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("fixtures/localhost.key.pem")).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || -> std::io::Result<()> {
+        let (tcp, _) = listener.accept()?;
+        let tls = rustls::ServerConnection::new(Arc::new(config)).map_err(std::io::Error::other)?;
+        let mut stream = BufReader::new(rustls::StreamOwned::new(tls, tcp));
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or(0);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        stream.read_exact(&mut vec![0; length])?;
+        stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        stream.get_mut().flush()
+    });
+    port
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_and_only_when_it_is_given() {
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sinks/http/fixtures/ca.pem");
+    let mut own = sink(&format!("https://localhost:{}/", tls_server()), json!({ "ca": ca }));
+    own.write(&[batch(&["one"])]).await.unwrap();
+    let mut public = sink(&format!("https://localhost:{}/", tls_server()), json!({}));
+    let error = public.write(&[batch(&["one"])]).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
