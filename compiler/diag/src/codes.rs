@@ -209,6 +209,8 @@ codes! {
     F0902 902 Warning "a password is written in the file";
     F0903 903 Warning "listens on all addresses without TLS";
     F0904 904 Warning "`exec` runs as root";
+    F1001 1001 Error "test sends to `buf`, which is not a source";
+    F1002 1002 Error "test expects at `web`, which is not a sink";
     F1103 1103 Warning "removed in the next release";
     F1104 1104 Warning "this allow allows nothing";
     F1106 1106 Advice "this file is not formatted";

@@ -2,7 +2,7 @@
 //! delivery claims hold; and the plan of what will run. Reads the [`Model`] alone: it knows no syntax tree and no
 //! component by name. It says nothing about parts that an earlier error has made unclear.
 
-pub(crate) mod capacity;
+mod capacity;
 mod circle;
 mod claim;
 mod context;
@@ -10,11 +10,11 @@ mod domain;
 mod group;
 mod implicit;
 mod optional;
-pub(crate) mod overlap;
+mod overlap;
 mod plan;
 mod proof;
 mod route;
-pub(crate) mod segment;
+mod segment;
 mod shape;
 mod validate;
 

@@ -7,8 +7,6 @@
 
 mod codec;
 mod journal;
-#[cfg(test)]
-mod kill_tests;
 mod path;
 mod settle;
 mod storage;
