@@ -2,7 +2,7 @@
 //! delivery claims hold; and the plan of what will run. Reads the [`Model`] alone: it knows no syntax tree and no
 //! component by name. It says nothing about parts that an earlier error has made unclear.
 
-mod capacity;
+pub(crate) mod capacity;
 mod circle;
 mod claim;
 mod context;
@@ -10,11 +10,11 @@ mod domain;
 mod group;
 mod implicit;
 mod optional;
-mod overlap;
+pub(crate) mod overlap;
 mod plan;
 mod proof;
 mod route;
-mod segment;
+pub(crate) mod segment;
 mod shape;
 mod validate;
 

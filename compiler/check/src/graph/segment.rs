@@ -11,9 +11,9 @@ use crate::model::{
     StartKind, StepModel, Word,
 };
 
-/// Ends of branches in all segments together. A fan whose branches go on doubles what follows it, so this bounds
-/// what a few lines can unfold to.
-pub(crate) const ENDS_MAX: usize = 20_000;
+/// Ends of branches of one chain. A fan whose branches go on doubles what follows it, so this bounds what one line
+/// can unfold to.
+pub(crate) const ENDS_MAX: usize = 1_000;
 
 /// How often a chain may branch one after the other.
 pub(crate) const DEPTH_MAX: usize = 300;
@@ -157,6 +157,7 @@ pub(crate) fn segments(model: &Model) -> Segments<'_> {
     for (index, chain) in model.chains.iter().enumerate() {
         cutter.chain = index;
         cutter.cut_off = false;
+        cutter.ends = 0;
         for start in &chain.from {
             let (head, as_group) = match &start.kind {
                 StartKind::Component { id, as_group } => (Head::Component(*id), as_group.as_deref()),

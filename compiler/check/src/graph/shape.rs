@@ -1,7 +1,8 @@
 //! What may follow what: every part has something before and after it, and every arrow is one that can carry
 //! events (F0401 to F0416 of the catalogue).
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use flow_diag::{Code, Diagnostic};
 
@@ -290,31 +291,36 @@ fn some(hosts: &[String]) -> String {
     }
 }
 
-/// An unconditional way: head, reader's name, place, names of the steps, and where it is written.
-type Written<'a> = (Head, Option<&'a str>, ComponentId, Vec<&'a str>, flow_diag::Span);
+/// An unconditional way: head, reader's name, place, and names of the steps. In-place steps are named after their
+/// line, so two of those are not known to be the same.
+type Way<'a> = (Head, Option<&'a str>, ComponentId, Vec<&'a str>);
 
 /// F0416: the same steps from the same head to the same place. Gives the segments and places that are repeated.
 fn check_twice(context: &Context<'_>, out: &mut Vec<Diagnostic>) -> BTreeSet<(usize, ComponentId)> {
     let mut twice = BTreeSet::new();
-    let mut seen: Vec<Written<'_>> = Vec::new();
+    let mut seen: HashMap<Way<'_>, flow_diag::Span> = HashMap::new();
     for (index, segment) in context.segments.list.iter().enumerate() {
         if matches!(segment.head, Head::Poison | Head::Interceptor(_)) {
             continue;
         }
         for path in segment.paths().into_iter().filter(|path| !path.conditional) {
-            // In-place steps are named after their line: two of those are not known to be the same.
-            let steps: Vec<&str> = path.steps.iter().map(|step| step.step.name.as_str()).collect();
-            let known = seen.iter().find(|(head, group, id, before, _)| {
-                (*head, *group, *id) == (segment.head, segment.as_group, path.leaf.id) && *before == steps
-            });
-            let Some((_, _, _, _, first)) = known else {
-                seen.push((segment.head, segment.as_group, path.leaf.id, steps, path.leaf.span));
-                continue;
-            };
-            if context.part(path.leaf.id).is_some_and(|part| has(part, "discard") || part.in_place) {
+            let part = context.part(path.leaf.id);
+            if part.is_none_or(|part| has(part, "discard") || part.in_place) {
                 continue;
             }
-            twice.insert((index, path.leaf.id));
+            let steps = path.steps.iter().map(|step| step.step.name.as_str()).collect();
+            let way = (segment.head, segment.as_group, path.leaf.id, steps);
+            let first = match seen.entry(way) {
+                Entry::Vacant(entry) => {
+                    entry.insert(path.leaf.span);
+                    continue;
+                }
+                Entry::Occupied(entry) => *entry.get(),
+            };
+            // One arrow that is reached on two ways (`[a, a] -> b`) is told by its list.
+            if !twice.insert((index, path.leaf.id)) || first == path.leaf.span {
+                continue;
+            }
             out.push(
                 Diagnostic::new(
                     Code::F0416,
@@ -326,7 +332,7 @@ fn check_twice(context: &Context<'_>, out: &mut Vec<Diagnostic>) -> BTreeSet<(us
                     ),
                 )
                 .label("again here")
-                .also(*first, "the first time")
+                .also(first, "the first time")
                 .help("remove one of them"),
             );
         }

@@ -62,7 +62,7 @@ use crate::ir;
 use crate::value::Value;
 
 /// Iterations, calls and copied items of one evaluation.
-pub const STEPS_MAX: u64 = 10_000_000;
+pub const STEPS_MAX: u64 = 5_000_000;
 /// Nesting of one piece of code.
 pub const DEPTH_MAX: u32 = 100;
 /// Nesting over all functions that are being called.

@@ -193,9 +193,10 @@ impl<'a> Preparer<'a> {
             ir::Expr::Matches { value, regex } => {
                 Node::Matches(self.boxed(value, depth)?, build_regex(regex)?)
             }
-            ir::Expr::MatchesDynamic { value, regex, origin } => {
-                Node::MatchesDynamic(self.pair(value, regex, depth)?, *origin)
-            }
+            ir::Expr::MatchesDynamic { value, regex, origin } => match known_regex(regex) {
+                Some(regex) => Node::Matches(self.boxed(value, depth)?, regex),
+                None => Node::MatchesDynamic(self.pair(value, regex, depth)?, *origin),
+            },
             ir::Expr::In { value, list } => self.contains(value, list, depth)?,
             ir::Expr::Between { value, low, high } => Node::Between(Box::new((
                 self.expr(value, depth)?,
@@ -411,6 +412,17 @@ impl<'a> Preparer<'a> {
             }
             ir::Stmt::Expr { value } => Statement::Expr(self.expr(value, depth)?),
         })
+    }
+}
+
+/// The regex of a parameter whose value is known. One that cannot be built fails where it is used.
+fn known_regex(expr: &ir::Expr) -> Option<Regex> {
+    match expr {
+        ir::Expr::Const(ir::Const::Regex(regex)) => build_regex(regex).ok(),
+        ir::Expr::Const(ir::Const::Text(pattern)) => {
+            build_regex(&RegexSetting { pattern: pattern.clone(), flags: String::new() }).ok()
+        }
+        _ => None,
     }
 }
 

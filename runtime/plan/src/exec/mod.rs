@@ -257,6 +257,7 @@ impl Executor {
             unit: &self.unit,
             errors: &mut self.errors,
             optional: &self.optional,
+            earlier: outputs.batches.iter().map(Vec::len).collect(),
             scratch: &mut self.scratch,
             places: &self.places,
             ack: &ack,

@@ -15,6 +15,8 @@ pub(super) struct Runner<'r> {
     pub unit: &'r Unit,
     pub errors: &'r mut [Option<Program>],
     pub optional: &'r [bool],
+    /// By output: how many batches stood there before this run.
+    pub earlier: Vec<usize>,
     pub scratch: &'r mut Scratch,
     pub places: &'r [String],
     pub ack: &'r Ack,
@@ -40,8 +42,18 @@ impl Runner<'_> {
         match end {
             End::Output(output) => {
                 let output = *output as usize;
+                let batches = &mut self.outputs.batches[output];
+                // Rows that were parted and meet again stay in their order, in one batch.
+                if batches.len() > self.earlier[output]
+                    && let Some(last) = batches.last_mut()
+                    && Arc::ptr_eq(&last.columns, &batch.columns)
+                    && let Some(rows) = merge(&last.rows, &batch.rows)
+                {
+                    last.rows = rows;
+                    return;
+                }
                 batch.ack = if self.optional[output] { Ack::none() } else { self.ack.split() };
-                self.outputs.batches[output].push(batch);
+                batches.push(batch);
             }
             End::Discard => {}
             End::Copy(branches) => {
@@ -207,4 +219,19 @@ fn choose<'e>(
 /// Rows of shared columns; the acknowledgement is given at the output.
 fn part(columns: &Arc<Columns>, rows: Vec<u32>) -> Batch {
     Batch { columns: columns.clone(), rows, ack: Ack::none() }
+}
+
+/// Two ascending selections as one; `None` when they have a row in common.
+fn merge(left: &[u32], right: &[u32]) -> Option<Vec<u32>> {
+    let mut rows = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    loop {
+        match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) if a == b => return None,
+            (Some(a), Some(b)) if a < b => rows.extend(left.next()),
+            (Some(_), None) => rows.extend(left.next()),
+            (_, Some(_)) => rows.extend(right.next()),
+            (None, None) => return Some(rows),
+        }
+    }
 }

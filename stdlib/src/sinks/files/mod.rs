@@ -7,6 +7,8 @@
 
 mod codec;
 mod journal;
+#[cfg(test)]
+mod kill_tests;
 mod path;
 mod settle;
 mod storage;

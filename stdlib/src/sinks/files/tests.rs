@@ -55,7 +55,7 @@ use serde_json::{Value, json};
 use super::storage::{Disk, Identity, Open, Storage, StorageFile};
 use super::{Files, files};
 
-fn settings(path: Value, changes: Value) -> flow_plan::Settings {
+pub(super) fn settings(path: Value, changes: Value) -> flow_plan::Settings {
     let mut settings = json!({
         "path": path, "roll": null, "idle": 300_000_000_000_u64, "compress": "none", "level": null,
         "format": "text", "in_use": ".open", "sync": "roll", "max_open": 256, "mode": "0644",
@@ -68,7 +68,7 @@ fn settings(path: Value, changes: Value) -> flow_plan::Settings {
     settings.as_object().unwrap().clone()
 }
 
-fn roll(changes: Value) -> Value {
+pub(super) fn roll(changes: Value) -> Value {
     let mut limits = json!({"duration": null, "size": null, "events": null});
     for (name, value) in changes.as_object().unwrap() {
         limits[name] = value.clone();
@@ -77,13 +77,17 @@ fn roll(changes: Value) -> Value {
 }
 
 /// A directory with `data/` for files and `state/`.
-struct Place {
+pub(super) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub(super) fn new() -> Place {
         Place { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     fn data(&self, name: &str) -> String {
@@ -99,7 +103,7 @@ impl Place {
     }
 
     /// The decoded content of all files by their path below `data/`.
-    fn content(&self) -> BTreeMap<String, String> {
+    pub(super) fn content(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let root = self.dir.path().join("data");
         let mut directories = vec![root.clone()];
@@ -118,7 +122,7 @@ impl Place {
     }
 
     /// All lines of all files, sorted.
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let content = self.content();
         for (name, text) in &content {
             assert!(text.is_empty() || text.ends_with('\n'), "`{name}` ends inside of a line");

@@ -208,3 +208,34 @@ fn a_program_that_cannot_run_is_refused_with_its_step() {
     assert!(refused(&program(vec![], ir::End::Output(3), &[false], vec![])).is_some());
     assert!(refused(&program(vec![step("a", Some(1), 0, vec![])], ir::End::Discard, &[], vec![])).is_some());
 }
+
+#[test]
+fn rows_that_meet_again_keep_their_order() {
+    let arm = |when, output| Arm { when, then: to(output), origin: OriginId(0) };
+    let route = |all| {
+        ir::End::Route(ir::Route {
+            all,
+            subject: None,
+            locals: 0,
+            arms: vec![
+                arm(Some(body_matches("b")), 0),
+                arm(Some(body_matches("c")), 1),
+                arm(Some(body_matches(".")), 0),
+            ],
+            errors: None,
+            origin: OriginId(8),
+            name: "route".into(),
+        })
+    };
+    let first = program(vec![], route(false), &[false, false], vec![]);
+    let mut executor = executor(&first);
+    let mut outputs = Outputs::new();
+    let input = batch(&["a", "b", "c", "d"]);
+    executor.run(input.select(vec![0, 1, 2, 3]), 0, &mut outputs);
+    executor.run(input.select(vec![0, 1, 2, 3]), 0, &mut outputs);
+    assert_eq!(outputs.batches[0].len(), 2, "one for each run, as each has its acknowledgement");
+    assert_eq!(bodies(&outputs.batches[0][..1]), ["a", "b", "d"]);
+    // Copies of one event stay two events.
+    let all = run(&program(vec![], route(true), &[false, false], vec![]), batch(&["a", "b"]));
+    assert_eq!(bodies(&all.batches[0]), ["b", "a", "b"]);
+}
