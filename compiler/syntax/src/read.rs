@@ -1,6 +1,6 @@
 //! The ways through a text: the fast one for text without mistakes, the piecewise one for the rest.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use flow_diag::{Code, Diagnostic, FileId, Label, Severity};
 
@@ -90,6 +90,12 @@ fn without_opener(
     told: &mut Vec<Diagnostic>,
     of_brackets: &mut Vec<Diagnostic>,
 ) {
+    let place = |diagnostic: &Diagnostic| diagnostic.primary.span.start as usize;
+    let mut places: Vec<usize> = told.iter().chain(of_brackets.iter()).map(place).collect();
+    places.sort_unstable();
+    // the insides, in order and apart from each other, and for each stray bracket the head of its block
+    let mut insides: Vec<(usize, usize)> = Vec::new();
+    let mut heads: HashMap<usize, (usize, usize)> = HashMap::new();
     let mut after = 0;
     for (index, token) in source.tokens.iter().enumerate() {
         let first_on_line = index == 0 || source.tokens[index - 1].kind == TokenKind::Newline;
@@ -97,22 +103,27 @@ fn without_opener(
         if token.kind != TokenKind::Close(b'}') || !stray || !first_on_line {
             continue;
         }
-        let Some((head, inside)) = source.block_head(after, token.start) else { continue };
-        after = token.end;
-        let place = |diagnostic: &Diagnostic| diagnostic.primary.span.start as usize;
-        let at_head = told.iter().chain(of_brackets.iter()).any(|d| (head..inside).contains(&place(d)));
-        told.retain(|diagnostic| !(inside..token.start).contains(&place(diagnostic)));
-        if at_head {
-            of_brackets.retain(|diagnostic| place(diagnostic) != token.start);
-        } else if let Some(stray) = of_brackets.iter_mut().find(|diagnostic| place(diagnostic) == token.start)
-        {
-            let line = source.text[head..inside].trim();
-            let start = head + source.text[head..inside].find(line).unwrap_or(0);
-            let label = "a `{` is probably missing here".to_owned();
-            stray
-                .secondary
-                .push(Label { span: source.span(start, start + line.len()).at_end(), text: label });
+        if let Some((head, inside)) = source.block_head(after, token.start) {
+            insides.push((inside, token.start));
+            heads.insert(token.start, (head, inside));
         }
+        after = token.end;
+    }
+    told.retain(|diagnostic| {
+        let next = insides.partition_point(|(start, _)| *start <= place(diagnostic));
+        next.checked_sub(1).is_none_or(|k| insides[k].1 <= place(diagnostic))
+    });
+    let first_at = |position: usize| places.get(places.partition_point(|at| *at < position)).copied();
+    // when the head has its own message, the stray bracket is a consequence, too
+    of_brackets.retain(|diagnostic| {
+        let head = heads.get(&place(diagnostic));
+        head.is_none_or(|(head, inside)| first_at(*head).is_none_or(|at| at >= *inside))
+    });
+    for stray in of_brackets.iter_mut() {
+        let Some(&(head, inside)) = heads.get(&place(stray)) else { continue };
+        let end = head + source.text[head..inside].trim_end().len();
+        let label = "a `{` is probably missing here".to_owned();
+        stray.secondary.push(Label { span: source.span(end, end), text: label });
     }
 }
 

@@ -84,6 +84,9 @@ impl Parts {
 /// Blocks that are blanked out one by one in a piece; the rest at once.
 const TRIES_MAX: usize = 12;
 
+/// Blocks in blocks that are looked into when the text nests deeper than is read.
+const DEEP_DESCENT_MAX: usize = 6;
+
 /// Blocks in blocks that are looked into; deeper ones are read as a whole or not at all.
 const DESCENT_MAX: usize = NESTING_MAX;
 
@@ -102,6 +105,8 @@ pub(crate) struct Recovery<'a> {
     /// Something of the text was read as Flow.
     pub any_read: bool,
     level: usize,
+    /// Where the grammar stopped in the text around the block that is being read.
+    stopped_at: Option<usize>,
 }
 
 /// A piece while it is being tried: tokens `lo..hi`, and what is blanked out of its text.
@@ -126,6 +131,7 @@ impl<'a> Recovery<'a> {
             foreign_told: false,
             any_read: false,
             level: 0,
+            stopped_at: None,
         }
     }
 
@@ -155,6 +161,13 @@ impl<'a> Recovery<'a> {
             );
             return self.give_up(kind, &attempt, parts);
         }
+        // the block with a mistake that is known already is read first: trying the whole again at every level
+        // would cost the square of the depth
+        if let Some(at) = self.stopped_at.filter(|at| attempt.bytes.contains(at))
+            && let Some((open, inner)) = self.block_at(kind, &attempt, at)
+        {
+            self.descend(inner, open, Some(at), &mut attempt);
+        }
         let mut repaired = false;
         for _ in 0..TRIES_MAX + 2 {
             let text = self.text(&attempt);
@@ -177,7 +190,7 @@ impl<'a> Recovery<'a> {
             if attempt.closed.len() < TRIES_MAX
                 && let Some((open, inner)) = self.block_at(kind, &attempt, at)
             {
-                self.descend(inner, open, &mut attempt);
+                self.descend(inner, open, Some(at), &mut attempt);
                 continue;
             }
             if self.damaged(&attempt) || repaired {
@@ -289,14 +302,14 @@ impl<'a> Recovery<'a> {
     /// When the piece nests too deep, its blocks are read on their own, so that only the part with the nesting
     /// is lost.
     fn close_deep_blocks(&mut self, kind: Kind, attempt: &mut Attempt) {
-        if self.too_deep(attempt).is_none() {
+        if self.level >= DEEP_DESCENT_MAX || self.too_deep(attempt).is_none() {
             return;
         }
         for (open, close) in self.groups(attempt) {
             if let Some(inner) = self.block_kind(kind, attempt, open)
                 && (open..close).any(|index| self.brackets.depths[index] as usize >= NESTING_MAX)
             {
-                self.descend(inner, open, attempt);
+                self.descend(inner, open, None, attempt);
             }
         }
     }
@@ -435,16 +448,18 @@ impl<'a> Recovery<'a> {
     }
 
     /// Reads the inside of a block on its own and blanks it out of the piece.
-    fn descend(&mut self, kind: Kind, open: usize, attempt: &mut Attempt) {
+    fn descend(&mut self, kind: Kind, open: usize, stopped_at: Option<usize>, attempt: &mut Attempt) {
         let tokens = &self.source.tokens;
         let end = match self.brackets.partners[open] {
             Partner::At(close) | Partner::Before(close) => close.clamp(open + 1, attempt.hi),
             _ => attempt.hi,
         };
         let mut parts = Parts::default();
+        let outer = std::mem::replace(&mut self.stopped_at, stopped_at);
         self.level += 1;
         self.block(kind, open + 1, end, &mut parts);
         self.level -= 1;
+        self.stopped_at = outer;
         self.builder.bodies.insert(tokens[open].start, parts.body(kind));
         let end_byte = tokens.get(end).map_or(self.source.text.len(), |token| token.start);
         attempt.blanks.push(tokens[open].end..end_byte.max(tokens[open].end));
@@ -488,14 +503,15 @@ impl<'a> Recovery<'a> {
     /// Nothing more can be read: the names of the piece are poisoned, and the blocks in it that were not looked
     /// into yet are, for the mistakes in them.
     fn give_up(&mut self, kind: Kind, attempt: &Attempt, parts: &mut Parts) {
-        for (open, _) in self.groups(attempt) {
+        let groups = if self.too_deep(attempt).is_some() { Vec::new() } else { self.groups(attempt) };
+        for (open, _) in groups {
             let inner = self.block_kind(kind, attempt, open);
             if let Some(inner @ (Kind::Item | Kind::Stmt | Kind::Arm | Kind::MatchArm | Kind::Test)) = inner
                 && !attempt.closed.contains(&open)
                 && !self.foreign
             {
                 let mut rest = Attempt { blanks: Vec::new(), closed: Vec::new(), bytes: 0..0, ..*attempt };
-                self.descend(inner, open, &mut rest);
+                self.descend(inner, open, None, &mut rest);
             }
         }
         for token in &self.source.tokens[attempt.lo..attempt.hi] {
