@@ -351,7 +351,8 @@ impl<'a> Recovery<'a> {
         if self.level >= DESCENT_MAX || self.source.tokens[open].kind != TokenKind::Open(b'{') {
             return None;
         }
-        let word = |index: usize| self.source.tokens[index].text(self.source.text);
+        let word =
+            |index: usize| self.source.tokens.get(index).map_or("", |token| token.text(self.source.text));
         let before = open.checked_sub(1).filter(|before| *before >= attempt.lo).map(word);
         match kind {
             Kind::Item => {
