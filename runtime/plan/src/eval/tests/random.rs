@@ -242,6 +242,66 @@ pub(crate) fn code() -> impl Strategy<Value = Code> {
     statements().prop_map(|body| Code { locals: LOCALS, body })
 }
 
+/// Code as people write it: most rows come through.
+pub(crate) fn useful_code() -> impl Strategy<Value = Code> {
+    let pattern = || prop_oneof![Just("a"), Just("b"), Just("\\d"), Just("^$"), Just("x$")];
+    let matches = || {
+        pattern().prop_map(|pattern| Expr::Matches {
+            value: Box::new(Expr::Body),
+            regex: RegexSetting { pattern: pattern.into(), flags: String::new() },
+        })
+    };
+    let when = |then: Stmt| {
+        matches().prop_map(move |condition| Stmt::If {
+            condition,
+            then: vec![then.clone()],
+            otherwise: vec![],
+        })
+    };
+    let on_miss = prop_oneof![Just(OnMiss::Pass), Just(OnMiss::Drop), Just(OnMiss::Fail)];
+    let subject = prop_oneof![2 => Just(Expr::Body), 1 => slot().prop_map(Expr::Header)];
+    let extract = (subject, regex_with_groups(), slot(), slot(), on_miss).prop_map(
+        |(subject, regex, g, h, on_miss)| {
+            let group =
+                |name: &str, slot| ExtractGroup { group: name.into(), slot, convert: None, value_local: 0 };
+            Stmt::Extract { subject, regex, groups: vec![group("g", g), group("h", h)], on_miss, origin: AT }
+        },
+    );
+    let template = |first: Expr, text: &str| {
+        let part = TemplatePart::Expr { value: first, format: None };
+        Expr::Template(vec![part, TemplatePart::Text(text.into())])
+    };
+    let emit = Stmt::Emit {
+        event: Expr::Map(vec![
+            ("body".into(), template(Expr::Body, "x")),
+            ("header.kind".into(), Expr::Header(Slot(0))),
+            ("header.x".into(), text("new")),
+        ]),
+        origin: AT,
+    };
+    let statement = prop_oneof![
+        2 => when(Stmt::Drop),
+        1 => when(Stmt::Fail { message: template(Expr::Body, " fails"), origin: AT }),
+        1 => when(Stmt::Pass),
+        3 => extract,
+        1 => when(emit.clone()),
+        1 => Just(emit),
+        2 => slot().prop_map(|slot| Stmt::SetHeader { slot, value: text("constant") }),
+        2 => (slot(), slot()).prop_map(move |(to, from)| {
+            Stmt::SetHeader { slot: to, value: template(Expr::Header(from), "+") }
+        }),
+        1 => (slot(), slot()).prop_map(|(to, from)| Stmt::SetHeader { slot: to, value: Expr::Header(from) }),
+        1 => slot().prop_map(|slot| Stmt::RemoveHeader { slot }),
+        1 => Just(Stmt::SetTime { value: Expr::Now }),
+        1 => Just(Stmt::SetBody { value: Expr::Coalesce(
+            Box::new(Expr::Header(Slot(1))), Box::new(Expr::Body)
+        ) }),
+        1 => Just(Stmt::RemoveHeaders { names: vec!["x".into(), "host".into()], matching: None }),
+    ];
+    prop_oneof![statement.clone().prop_map(|statement| vec![statement]), vec(statement, 1..4)]
+        .prop_map(|body| Code { locals: LOCALS, body })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
