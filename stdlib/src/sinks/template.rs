@@ -71,7 +71,14 @@ fn hole(value: &Expr, format: Option<&str>, context: &Context, setting: &'static
         (Expr::Time, Some(format)) => Input::Time { unit_ms: finest_unit_ms(format) },
         _ => Input::Other,
     };
-    Ok(Part::Hole(Box::new(Hole { value: prepared, input, seen: None, text: Vec::new(), format })))
+    Ok(Part::Hole(Box::new(Hole {
+        value: prepared,
+        input,
+        seen: None,
+        text: Vec::new(),
+        next: Vec::new(),
+        format,
+    })))
 }
 
 /// A value of each event, and what it was for the event before.
@@ -81,6 +88,8 @@ pub struct Hole {
     /// What `text` was made from, when that is cheap to compare.
     seen: Option<Seen>,
     text: Vec<u8>,
+    /// Where the text of the next event is put together.
+    next: Vec<u8>,
     /// The format of a time: its `/` is the author's.
     format: Option<String>,
 }
@@ -126,23 +135,25 @@ impl Hole {
                 if self.seen.as_ref() == Some(&unit) {
                     return Ok(false);
                 }
-                self.text.clear();
                 self.seen = None;
-                self.evaluate(batch, row)?;
+                let changed = self.evaluate(batch, row)?;
                 self.seen = Some(unit);
-                Ok(true)
+                Ok(changed)
             }
-            Input::Other => {
-                self.text.clear();
-                self.evaluate(batch, row)?;
-                Ok(true)
-            }
+            Input::Other => self.evaluate(batch, row),
         }
     }
 
-    fn evaluate(&mut self, batch: &Batch, row: u32) -> Result<(), String> {
+    /// Evaluates and says whether the text is another one than before.
+    fn evaluate(&mut self, batch: &Batch, row: u32) -> Result<bool, String> {
         let now_ms = jiff::Timestamp::now().as_millisecond();
-        self.value.write(batch, row, now_ms, &mut self.text).map_err(|error| error.message)
+        self.next.clear();
+        self.value.write(batch, row, now_ms, &mut self.next).map_err(|error| error.message)?;
+        if self.next == self.text {
+            return Ok(false);
+        }
+        std::mem::swap(&mut self.next, &mut self.text);
+        Ok(true)
     }
 
     /// What the last [`Hole::update`] found.

@@ -65,7 +65,8 @@ impl PathTemplate {
         let mut changed = path.is_empty();
         for part in &mut self.parts {
             if let Part::Hole(hole) = part {
-                changed |= hole.update(batch, row)?;
+                // After a failure some holes may have moved on: the next path is put together anew.
+                changed |= hole.update(batch, row).inspect_err(|_| path.clear())?;
             }
         }
         if changed {
@@ -242,6 +243,35 @@ mod tests {
         for path in paths(path_of_header("/data/.", ""), &[b".", b"./x"]) {
             assert!(path == "/data/__/events.log" || path == "/data/.._x/events.log", "{path}");
         }
+    }
+
+    #[test]
+    fn after_an_event_that_has_no_path_the_next_one_has_its_own() {
+        let broken = serde_json::json!({"if": {
+            "condition": {"compare": {"op": "eq", "left": {"header": 0}, "right": {"const": {"text": "bad"}}}},
+            "then": {"neg": {"value": {"header": 0}, "origin": 0}},
+            "otherwise": {"const": {"text": "k"}},
+        }});
+        let template: Expr = serde_json::from_value(serde_json::json!({"template": [
+            {"text": "/data/"}, {"expr": {"value": {"header": 0}, "format": null}}, {"text": "/"},
+            {"expr": {"value": "body", "format": null}}, {"expr": {"value": broken, "format": null}},
+        ]}))
+        .unwrap();
+        let mut template = PathTemplate::new(&template, &context(std::path::Path::new("/state"))).unwrap();
+        let mut columns = Columns::default();
+        for (name, body) in [("a", "1"), ("bad", "2"), ("c", "2")] {
+            let row = columns.push(body.as_bytes(), 0).unwrap();
+            let range = columns.arena.push(name.as_bytes()).unwrap();
+            columns.set_header(row, Slot(0), range);
+        }
+        let batch = Batch::new(columns);
+        let mut path = String::new();
+        assert_eq!(template.render(&batch, 0, &mut path), Ok(true));
+        assert_eq!(path, "/data/a/1k/events.log");
+        assert!(template.render(&batch, 1, &mut path).is_err());
+        assert_eq!(template.render(&batch, 2, &mut path), Ok(true));
+        assert_eq!(path, "/data/c/2k/events.log");
+        assert_eq!(template.render(&batch, 2, &mut path), Ok(false));
     }
 
     #[test]
