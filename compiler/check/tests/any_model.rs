@@ -81,7 +81,7 @@ fn nodes(list: &mut [Node], random: &mut Random, parts: u64) {
 #[test]
 fn no_model_panics() {
     let made = make(TEXT);
-    for seed in 0..400 {
+    for seed in 0..100 {
         let mut random = Random(seed);
         let mut model = made.model.clone();
         let parts = model.components.len() as u64;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use flow_diag::{Code, Diagnostic, Span};
 
-use super::context::Context;
+use super::context::{Context, shown};
 use super::segment::{Head, Leaf, Segment, Segments, component};
 use crate::model::{Claim, Component, ComponentId, ImplicitChannel, Model, Scope, Word};
 
@@ -117,7 +117,7 @@ impl Judge<'_, '_> {
                 claim,
                 Code::F0601,
                 part.span,
-                format!("`{}` keeps events in memory only", part.name),
+                format!("`{}` keeps events in memory only", shown(part)),
                 "lost when the process stops",
                 "use `file \"dir\"` or a topic, or say `deliver at_most_once`",
             );
@@ -131,7 +131,7 @@ impl Judge<'_, '_> {
                 claim,
                 Code::F0603,
                 part.span,
-                format!("sink `{}` does not confirm", part.name),
+                format!("sink `{}` does not confirm", shown(part)),
                 "nobody says whether what it sent has arrived",
                 "use a sink that confirms, or say `deliver at_most_once`",
             );
@@ -144,7 +144,7 @@ impl Judge<'_, '_> {
                 claim,
                 Code::F0604,
                 part.span,
-                format!("sink `{}` would write repeated events again", part.name),
+                format!("sink `{}` would write repeated events again", shown(part)),
                 "needs to be idempotent or transactional",
                 "use a sink that recognises repeats (`mode: upsert, key: …`), or say `deliver at_least_once`",
             );
@@ -171,7 +171,7 @@ impl Judge<'_, '_> {
             claim,
             Code::F0601,
             leaf.arrow,
-            format!("the channel put in between `{before}` and `{}` keeps events in memory only", part.name),
+            format!("the channel put in between `{before}` and `{}` keeps events in memory only", shown(part)),
             &format!("a `{}` channel is put in here: it loses its events when the process stops", kind.kind),
             "put a channel that keeps its events in between: `channel buf = file \"dir\"`; or say `deliver at_most_once`",
         );

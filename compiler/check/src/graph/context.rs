@@ -66,9 +66,9 @@ impl<'m> Context<'m> {
         component(self.model, id)
     }
 
-    /// As messages call it.
+    /// As messages call it: what is written in place has no name but its kind.
     pub fn name(&self, id: ComponentId) -> &'m str {
-        self.part(id).map_or("?", |part| part.name.as_str())
+        self.part(id).map_or("?", shown)
     }
 
     /// All parts with their ids, in order of declaration.
@@ -121,6 +121,11 @@ impl<'m> Context<'m> {
             Head::Poison => "?".to_owned(),
         }
     }
+}
+
+/// What a part is called in sentences.
+pub(crate) fn shown(part: &Component) -> &str {
+    if part.in_place { &part.kind } else { &part.name }
 }
 
 /// `a source`, `a sink`: for sentences.

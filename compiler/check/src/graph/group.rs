@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flow_diag::{Code, Diagnostic, Span};
 
-use super::context::Context;
+use super::context::{Context, shown};
 use crate::model::{Component, ComponentId, Word};
 
 pub(crate) fn check(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
@@ -44,8 +44,8 @@ fn check_shared(
     }
     if let [(one, first), (two, second), ..] = groups[..] {
         let title = match one == two {
-            true => format!("sink `{}` is listed twice in group `{}`", part.name, context.name(one)),
-            false => format!("sink `{}` belongs to two groups", part.name),
+            true => format!("sink `{}` is listed twice in group `{}`", shown(part), context.name(one)),
+            false => format!("sink `{}` belongs to two groups", shown(part)),
         };
         out.push(
             Diagnostic::new(Code::F0412, second, title)
@@ -60,7 +60,7 @@ fn check_shared(
             Diagnostic::new(
                 Code::F0411,
                 arrival.leaf.span,
-                format!("sink `{}` is fed by group `{}` and by an arrow", part.name, context.name(*group)),
+                format!("sink `{}` is fed by group `{}` and by an arrow", shown(part), context.name(*group)),
             )
             .label("directly")
             .also(*inside, format!("as a member of `{}`", context.name(*group)))
@@ -101,8 +101,8 @@ fn check_circles(context: &Context<'_>, out: &mut Vec<Diagnostic>) -> BTreeSet<C
         let names: Vec<String> =
             path.iter().map(|(group, _)| format!("`{}`", context.name(*group))).collect();
         let title = match names.as_slice() {
-            [_] => format!("group `{}` contains itself", part.name),
-            _ => format!("group `{}` contains itself: {} → {}", part.name, names.join(" → "), names[0]),
+            [_] => format!("group `{}` contains itself", shown(part)),
+            _ => format!("group `{}` contains itself: {} → {}", shown(part), names.join(" → "), names[0]),
         };
         let mut diagnostic =
             Diagnostic::new(Code::F0414, part.span, title).label("nobody is in it in the end");

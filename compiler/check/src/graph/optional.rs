@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use flow_diag::{Code, Diagnostic, Span};
 
 use super::claim::has;
-use super::context::Context;
+use super::context::{Context, shown};
 use super::segment::{Branch, End, Head, Leaf};
 use crate::model::{ComponentId, Word};
 
@@ -19,8 +19,11 @@ pub(crate) fn check(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
         {
             told.extend(context.out_of(id).iter().copied());
             let Some((first, rest)) = marks.split_first() else { continue };
-            let title =
-                format!("`{}` can reach `{}` only through optional branches", part.name, context.name(sink));
+            let title = format!(
+                "`{}` can reach `{}` only through optional branches",
+                shown(part),
+                context.name(sink)
+            );
             let mut diagnostic = Diagnostic::new(Code::F0422, *first, title)
                 .label("an event may get lost here, and no other branch has it");
             for mark in rest.iter().take(6) {

@@ -72,7 +72,12 @@ impl Proof<'_, '_> {
     /// From one boundary to the next.
     fn hop(&self, segment: &Segment<'_>, leaf: &Leaf, to: &Component) -> String {
         let context = self.context;
-        let head = match (context.head_name(segment.head), segment.as_group) {
+        let name = match segment.head {
+            // As metrics and the plan call it, also when it is written in place.
+            Head::Component(id) => context.part(id).map_or("?", |part| &part.name).to_owned(),
+            head => context.head_name(head),
+        };
+        let head = match (name, segment.as_group) {
             (name, Some(group)) => format!("{name} as {group}"),
             (name, None) => name,
         };

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use flow_diag::{Code, Diagnostic};
 
 use super::claim::has;
-use super::context::{Context, word_of};
+use super::context::{Context, shown, word_of};
 use super::segment::{Branch, End, Head, Leaf, Segment};
 use crate::model::{Component, ComponentId, Word};
 
@@ -42,7 +42,7 @@ fn check_unused(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
         if part.in_place || context.quiet(part) {
             continue;
         }
-        let name = &part.name;
+        let name = shown(part);
         let filled = !context.into(id).is_empty();
         let drained = !context.out_of(id).is_empty();
         match part.word {
@@ -152,7 +152,7 @@ fn check_head(context: &Context<'_>, segment: &Segment<'_>, out: &mut Vec<Diagno
             {
                 return;
             }
-            let name = &part.name;
+            let name = shown(part);
             let mut diagnostic = Diagnostic::new(
                 Code::F0404,
                 segment.head_span,
@@ -204,7 +204,7 @@ fn check_leaf(context: &Context<'_>, segment: &Segment<'_>, leaf: &Leaf, out: &m
     if part.poisoned {
         return;
     }
-    let name = &part.name;
+    let name = shown(part);
     match part.word {
         Word::Sink | Word::Group => {
             if let Some(arrow) = leaf.followed {
@@ -249,7 +249,7 @@ fn check_leaf(context: &Context<'_>, segment: &Segment<'_>, leaf: &Leaf, out: &m
 
 /// An arrow to the inbox of another agent: F0404 when its kind cannot be one, F0704 when it does not say which host.
 fn check_remote(context: &Context<'_>, part: &Component, leaf: &Leaf, out: &mut Vec<Diagnostic>) {
-    let name = &part.name;
+    let name = shown(part);
     if !has(part, "remote") {
         if !has(part, "absent") {
             out.push(
@@ -361,7 +361,7 @@ fn check_readers(context: &Context<'_>, twice: &BTreeSet<(usize, ComponentId)>, 
             let first = &context.segments.list[first];
             let second = &context.segments.list[second];
             let mut diagnostic = Diagnostic::new(Code::F0408, second.head_span, title(&count))
-                .label(format!("`{}` is read here again", part.name))
+                .label(format!("`{}` is read here again", shown(part)))
                 .also(first.head_span, "the first reader");
             if !part.in_place {
                 diagnostic = diagnostic.also(part.span, "declared here");
@@ -376,7 +376,7 @@ fn check_readers(context: &Context<'_>, twice: &BTreeSet<(usize, ComponentId)>, 
                     return;
                 }
                 let mut diagnostic = Diagnostic::new(Code::F0408, *span, title(&count_word(branches.len())))
-                    .label(format!("each of these wants every event of `{}`", part.name));
+                    .label(format!("each of these wants every event of `{}`", shown(part)));
                 if !part.in_place {
                     diagnostic = diagnostic.also(part.span, "declared here");
                 }
@@ -452,7 +452,7 @@ fn check_feeders(context: &Context<'_>, twice: &BTreeSet<(usize, ComponentId)>, 
             format!(
                 "{} `{}` is fed by `{}` and by `{}`",
                 word_of(part.word),
-                part.name,
+                shown(part),
                 name(first),
                 name(second)
             ),
@@ -464,7 +464,7 @@ fn check_feeders(context: &Context<'_>, twice: &BTreeSet<(usize, ComponentId)>, 
         }
         out.push(diagnostic.help(format!(
             "let both flow into one channel before `{}`, or write `[a, b] -> {0}`",
-            part.name
+            shown(part)
         )));
     }
 }

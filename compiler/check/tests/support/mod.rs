@@ -17,34 +17,7 @@ use flow_syntax::ast;
 use serde_json::{Value, json};
 
 /// What a test needs: kinds with every ability that the rules ask for.
-pub const KINDS: &str = r#"
-extern source tail(path: string) { batch: int = 1_000 } can replay
-extern source http(listen: string) { rate: int? } can replay
-extern source udp(listen: string) { batch: int = 1_000 }
-extern source amqp(url: string) {} can replay, absent
-extern source avro(address: string) {} can replay, remote, absent
-extern source flow(address: string) {} can replay, remote
-extern channel memory { capacity: int = 10_000, bytes: size = 64MiB, batch: int? }
-extern channel file(dirs: list<path>) { capacity: int = 1_000_000, batch: int = 1_000 } can durable, stateful
-extern channel database(url: string) {} can durable, absent
-extern sink console { batch: int = 1_000 } can confirm
-extern sink files(path: string) { batch: int = 10_000, timeout: duration = 30s } can confirm, stateful
-extern sink store(url: string) { batch: int = 500 } can confirm, idempotent
-extern sink tcp(address: string) { batch: int = 1_000 }
-extern sink hdfs(path: string) {} can confirm, absent
-extern sink discard {} can discard, confirm
-extern group load_balance(members: list<any>) {}
-extern group failover(members: list<any>) { penalty: duration = 30s }
-extern topic topic { retention: limits?, key: string?, compact: bool = false, external: bool = false } can replay, durable
-extern consumer consumer { workers: int = 1 } can replay
-extern cluster embedded {}
-extern ensemble embedded {}
-extern interceptor timestamp {}
-extern interceptor host {}
-extern interceptor filter { when: string? } can drops
-extern interceptor extract(pattern: regex) { on_miss: string = "fail" }
-extern interceptor tag { site: string? }
-"#;
+pub const KINDS: &str = include_str!("../../../../tests/graph/lib/kinds.flow");
 
 pub struct Made {
     pub files: Files,
