@@ -72,11 +72,11 @@ pub(crate) fn expected_in(source: &Source<'_>, error: &Error<Rule>) -> Diagnosti
 }
 
 /// F0012
-pub(crate) fn semicolon(span: Span) -> Diagnostic {
+pub(crate) fn semicolon(source: &Source<'_>, span: Span) -> Diagnostic {
     Diagnostic::new(Code::F0012, span, "`;` is not needed")
         .label("a newline ends a statement")
         .help("`flowc fmt` removes it")
-        .fix(span, "")
+        .fix(span, source.instead_of_semicolon(span.end as usize))
 }
 
 /// The tokens of the piece without line ends and comments.
@@ -258,8 +258,21 @@ fn case_without_test(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnosti
             .help(format!(
                 "text is quoted: \"{word}\" -> …; a condition starts with `when`; the rest is `else`"
             ));
-    let simple = matches!(view.text(1), "->" | "|");
-    Some(if simple { diagnostic.fix(span, format!("\"{word}\"")) } else { diagnostic })
+    // `info | debug -> …`: each of the names is quoted
+    let mut names = vec![0];
+    let mut k = 1;
+    while view.text(k) == "|" && view.is_word(k + 1) {
+        names.push(k + 1);
+        k += 2;
+    }
+    if view.text(k) != "->" {
+        return Some(diagnostic);
+    }
+    Some(
+        names
+            .into_iter()
+            .fold(diagnostic, |diagnostic, k| diagnostic.fix(view.span(k), format!("\"{}\"", view.text(k)))),
+    )
 }
 
 /// A statement begins with a word that is nearly one of the language (F0002).
@@ -443,8 +456,11 @@ fn assigns(view: &View<'_>, at: usize) -> bool {
 
 /// `source in = …` (F0007)
 fn reserved_name(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
-    let word = view.text(view.at);
-    if !view.is_word(view.at) || !is_reserved(word) {
+    // `in -> console`: as the name that a chain begins with
+    let begins = failure.kind == Kind::Item && view.text(1) == "->" && view.at <= 1;
+    let at = if begins { 0 } else { view.at };
+    let word = view.text(at);
+    if !view.is_word(at) || !is_reserved(word) {
         return None;
     }
     let names = ["->", "as", "on", ",", "[", "(", ":"];
@@ -452,10 +468,10 @@ fn reserved_name(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
     let declared = ITEM_WORDS.contains(&before) || matches!(before, "let" | "for" | "extern");
     let wanted = nouns(failure.error);
     let name_fits = wanted.is_empty() || wanted.iter().any(|noun| noun.is_name());
-    if !(declared || names.contains(&before) && name_fits) {
+    if !(begins || declared || names.contains(&before) && name_fits) {
         return None;
     }
-    let span = view.span(view.at);
+    let span = view.span(at);
     Some(
         Diagnostic::new(
             Code::F0007,

@@ -232,7 +232,7 @@ impl<'a> Recovery<'a> {
         }
         if lo + 1 == hi && tokens[lo].text(text) == ";" {
             let span = self.source.token_span(tokens[lo]);
-            self.builder.diagnostics.push(explain::semicolon(span));
+            self.builder.diagnostics.push(explain::semicolon(self.source, span));
             return None;
         }
         let bytes = bytes_of(tokens, lo, hi)?;

@@ -41,6 +41,18 @@ impl<'t> Source<'t> {
         self.tokens.partition_point(|token| token.start < position)
     }
 
+    /// What a `;` before `position` should be: nothing at the end of a line, a comma between settings, else a line
+    /// end.
+    pub fn instead_of_semicolon(&self, position: usize) -> &'static str {
+        let index = self.token_at(position);
+        match self.tokens.get(index) {
+            None => "",
+            Some(next) if next.is_trivia() || matches!(next.kind, TokenKind::Close(_)) => "",
+            Some(_) if self.tokens.get(index + 1).is_some_and(|colon| colon.text(self.text) == ":") => ",",
+            Some(_) => "\n",
+        }
+    }
+
     /// The `##` lines right above what starts at `start`, without the marks.
     pub fn doc_above(&self, start: usize) -> Option<String> {
         let mut lines = Vec::new();

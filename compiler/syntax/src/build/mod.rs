@@ -108,16 +108,20 @@ impl<'a> Builder<'a> {
         let span = self.span(node);
         let mut text = node.as_str().trim_end().to_owned();
         if let Some(dash) = children(node).find(|child| child.as_rule() == Rule::x_dash_name) {
-            let at = self.span(&dash);
-            let fixed = dash.as_str().replace('-', "_");
             text = text.replace('-', "_");
-            self.report(
-                Diagnostic::new(Code::F0008, at, "names cannot contain `-`")
-                    .help(format!("use `_`: `{text}`"))
-                    .fix(at, fixed),
-            );
+            self.dash(&dash, &text);
         }
         Name { text, span }
+    }
+
+    /// F0008 for the part of a name from the first `-`; `name` is how it is read.
+    fn dash(&mut self, node: &Node<'_>, name: &str) {
+        let at = self.span(node);
+        self.report(
+            Diagnostic::new(Code::F0008, at, "names cannot contain `-`")
+                .help(format!("use `_`: `{name}`"))
+                .fix(at, node.as_str().replace('-', "_")),
+        );
     }
 
     fn word(&self, node: &Node<'_>) -> Name {
@@ -132,6 +136,13 @@ impl<'a> Builder<'a> {
             match child.as_rule() {
                 Rule::name => names.push(self.name(&child)),
                 Rule::word => names.push(self.word(&child)),
+                Rule::x_dash_name => {
+                    let Some(mut last) = names.pop() else { continue };
+                    last.text.push_str(&child.as_str().replace('-', "_"));
+                    last.span = last.span.to(self.span(&child));
+                    self.dash(&child, &last.text);
+                    names.push(last);
+                }
                 _ => {}
             }
         }
@@ -151,12 +162,7 @@ impl<'a> Builder<'a> {
 
     /// Warns of a `;`.
     pub fn semicolon(&mut self, node: &Node<'_>) {
-        let span = self.span(node);
-        self.report(
-            Diagnostic::new(Code::F0012, span, "`;` is not needed")
-                .label("a newline ends a statement")
-                .help("`flowc fmt` removes it")
-                .fix(span, ""),
-        );
+        let diagnostic = crate::explain::semicolon(self.source, self.span(node));
+        self.report(diagnostic);
     }
 }
