@@ -6,6 +6,8 @@
 //! parts move on meanwhile.
 
 mod codec;
+#[cfg(test)]
+mod fault_tests;
 mod journal;
 #[cfg(test)]
 mod kill_tests;
