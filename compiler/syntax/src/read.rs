@@ -9,13 +9,17 @@ use crate::ast::{Expr, File};
 use crate::brackets::{self, Brackets, NESTING_MAX, Partner};
 use crate::build::{Builder, unclosed_regex, unclosed_string};
 use crate::explain::expected_in;
-use crate::grammar::{self, Rule, children};
+use crate::grammar::{self, ErrorVariant, Rule, children};
 use crate::lex::{TokenKind, is_bidi, is_invisible};
 use crate::recover::Recovery;
 use crate::source::Source;
 
 /// Longest text that is read; positions are 32 bits wide.
 pub(crate) const TEXT_MAX: usize = 256 << 20;
+
+/// Longest text that is given to the grammar as a whole, within the limit on its steps; a longer one is read
+/// statement by statement.
+const WHOLE_MAX: usize = 256 << 10;
 
 /// Diagnostics of one file that are shown; a last line says how many more there are.
 const DIAGNOSTICS_MAX: usize = 50;
@@ -57,6 +61,7 @@ fn read_file(file: FileId, text: &str) -> Parsed<File> {
     value.allows = source.allows();
     let mut diagnostics = of_scanner(&source);
     if brackets.deepest <= NESTING_MAX
+        && text.len() <= WHOLE_MAX
         && let Ok(node) = grammar::parse(Rule::file, text)
     {
         let mut builder = Builder::new(&source);
@@ -76,8 +81,11 @@ fn read_file(file: FileId, text: &str) -> Parsed<File> {
     }
     diagnostics.extend(told);
     if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        // the whole could not be read although each piece could: never stay silent about it
-        diagnostics.extend(grammar::parse(Rule::file, text).err().map(|error| expected_in(&source, &error)));
+        // the whole could not be read although each piece could: never stay silent about it, except when it is only
+        // too much at once
+        let error = (text.len() <= WHOLE_MAX).then(|| grammar::parse(Rule::file, text).err()).flatten();
+        let error = error.filter(|error| matches!(error.variant, ErrorVariant::ParsingError { .. }));
+        diagnostics.extend(error.map(|error| expected_in(&source, &error)));
     }
     Parsed { value, diagnostics: finish(diagnostics) }
 }

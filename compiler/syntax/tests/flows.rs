@@ -95,3 +95,19 @@ fn declarations_of_the_library_are_read() {
     assert_eq!((topic.word, topic.name.text.as_str()), (ExternWord::Topic, "topic"));
     assert_eq!((runtime.word, runtime.settings.len()), (ExternWord::Runtime, 1));
 }
+
+/// A text too long to be read at once is read statement by statement, with the same result.
+#[test]
+fn a_long_text_is_read_in_pieces() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/flows");
+    let mut files = Vec::new();
+    flow_files(&root, &mut files);
+    let one: String =
+        files.iter().map(|path| std::fs::read_to_string(path).expect("listed") + "\n").collect();
+    let once = parse_file(FileId(0), &one);
+    let times = (300 << 10) / one.len() + 1;
+    let parsed = parse_file(FileId(0), &one.repeat(times));
+    assert_eq!(parsed.diagnostics, []);
+    assert_eq!(parsed.value.items.len(), once.value.items.len() * times);
+    assert!(parsed.value.poisoned.is_empty());
+}
