@@ -84,15 +84,21 @@ pub(crate) enum Pending<'a> {
     Topic(&'a ast::Topic),
 }
 
-/// Resolves a program. `loaded[0]` is the root.
+/// Resolves a program. `loaded[0]` is the root; `syntax` is what was wrong with the texts.
 pub(crate) fn resolve<'a>(
     loaded: &'a [Loaded],
     files: &'a Files,
     library: &'a Index<'a>,
     functions: &'a Functions,
     params: &'a ParamTexts,
+    syntax: &[Diagnostic],
 ) -> (Model, Vec<Diagnostic>) {
     let mut resolver = Resolver::new(loaded, files, library, functions, params);
+    resolver.syntax_errors = syntax
+        .iter()
+        .filter(|one| one.severity == flow_diag::Severity::Error)
+        .map(|one| (one.code, one.primary.span))
+        .collect();
     resolver.run();
     (resolver.model, resolver.diagnostics)
 }
@@ -118,6 +124,7 @@ pub(crate) struct Resolver<'a> {
     pub functions: &'a Functions,
     pub model: Model,
     pub diagnostics: Vec<Diagnostic>,
+    syntax_errors: Vec<(Code, Span)>,
     /// Mistakes in the library's own defaults are reported: for tests of the library.
     pub keep_library_problems: bool,
     loaded: &'a [Loaded],
@@ -189,6 +196,7 @@ impl<'a> Resolver<'a> {
             functions,
             model,
             diagnostics: Vec::new(),
+            syntax_errors: Vec::new(),
             keep_library_problems: false,
             loaded,
             param_texts,
@@ -236,11 +244,39 @@ impl<'a> Resolver<'a> {
         self.check_component_reads();
         self.check_tests();
         self.warn_unused(root);
+        self.excuse_unclosed();
+        self.drop_consequences();
         self.model.slots = self.slots_in_order();
     }
 
     pub fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// A bracket that is never closed hides what comes after it: nobody knows what uses the parts before.
+    fn excuse_unclosed(&mut self) {
+        for (code, span) in &self.syntax_errors {
+            if *code == Code::F0003 {
+                for component in &mut self.model.components {
+                    component.unused_ok |= component.span.file == span.file;
+                }
+            }
+        }
+    }
+
+    /// A value that could not be read has no type worth a message.
+    fn drop_consequences(&mut self) {
+        let errors = std::mem::take(&mut self.syntax_errors);
+        self.diagnostics.retain(|one| {
+            let about_values = (Code::F0201..=Code::F0221).contains(&one.code);
+            !about_values || !errors.iter().any(|(_, span)| overlap(*span, one.primary.span))
+        });
+        self.syntax_errors = errors;
+    }
+
+    /// Whether something in a place could not be read.
+    fn has_syntax_error(&self, place: Span) -> bool {
+        self.syntax_errors.iter().any(|(_, span)| overlap(*span, place))
     }
 
     /// The origin of a place.
@@ -329,4 +365,8 @@ impl<'a> Resolver<'a> {
     pub fn is_poisoned(&self, name: &str) -> bool {
         self.model.poisoned.contains(name)
     }
+}
+
+fn overlap(a: Span, b: Span) -> bool {
+    a.file == b.file && a.start < b.end && b.start < a.end
 }

@@ -144,6 +144,23 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// A name that exactly one agent, flow or instance has.
+    pub(super) fn only_inside(&self, scope: ScopeId, name: &str) -> Option<EntityId> {
+        let mut found = None;
+        for entity in self.scope(scope).names.values() {
+            let Some(members) = self.members(*entity) else { continue };
+            if matches!(self.entity_kind(*entity), EntityKind::Import(_)) {
+                continue;
+            }
+            if let Some(inner) = self.scope(members).names.get(name)
+                && found.replace(*inner).is_some()
+            {
+                return None;
+            }
+        }
+        found
+    }
+
     /// F0101 with the nearest of the candidates.
     pub(crate) fn unknown(&self, name: &ast::Name, candidates: &[String]) -> Diagnostic {
         let diagnostic = Diagnostic::new(Code::F0101, name.span, format!("nothing is named `{}`", name.text));

@@ -31,7 +31,7 @@ impl<'a> Resolver<'a> {
                     }
                     self.check_place_settings(scope, id, ctor, state);
                     self.arrive(id, state);
-                    *state = self.state_from_here(id, state);
+                    *state = self.state_from_here(id);
                     NodeKind::Place { id, optional, as_group }
                 }
                 EntityKind::Interceptor(index) if !errors => self.interceptor_node(scope, state, index, ctor),
@@ -84,21 +84,19 @@ impl<'a> Resolver<'a> {
         }
         self.report_unknown_place(scope, ctor, false);
         self.check_loose(scope, ctor);
-        NodeKind::Poison
+        // in the middle it was an interceptor, most likely: what stands after it is reached
+        if last { NodeKind::Poison } else { NodeKind::Steps(Vec::new()) }
     }
 
     /// After a step that holds events: a channel with one feeder keeps what was known.
-    fn state_from_here(&self, id: ComponentId, state: &State) -> State {
+    fn state_from_here(&self, id: ComponentId) -> State {
         match self.model.components[id.0 as usize].word {
             Word::Channel => {
                 let known = self.state_from(id);
                 if self.feeders_left.get(&id).copied().unwrap_or(0) == 0 { known } else { State::unknown() }
             }
             Word::Source | Word::Sink | Word::Group => State::unknown(),
-            _ => {
-                let _ = state;
-                State::unknown()
-            }
+            Word::Topic | Word::Consumer | Word::Cluster | Word::Ensemble => State::unknown(),
         }
     }
 

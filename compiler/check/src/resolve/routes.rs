@@ -6,7 +6,7 @@ use flow_syntax::ast::{self, ArmTest, ExprKind, PatternKind};
 
 use super::{Resolver, ScopeId};
 use crate::expr::{Frame, State, describe_literal};
-use crate::model::{ArmModel, Literal, NodeKind, PatternKindModel, PatternModel, RouteModel};
+use crate::model::{ArmModel, Literal, Node, NodeKind, PatternKindModel, PatternModel, RouteModel};
 use crate::regexes;
 use crate::types::Type;
 
@@ -117,6 +117,21 @@ impl<'a> Resolver<'a> {
         }
         if let Some(after) = after {
             *state = after;
+        }
+        if self.has_syntax_error(route.span) && arms.iter().all(|arm| arm.when.is_some()) {
+            // the missing `else` may be what could not be read
+            let span = route.head;
+            let nodes = vec![Node { span, arrow: span, kind: NodeKind::Poison }];
+            self.model.incomplete = true;
+            arms.push(ArmModel {
+                span,
+                test_span: span,
+                when: None,
+                patterns: Vec::new(),
+                guarded: false,
+                condition_text: None,
+                nodes,
+            });
         }
         if self.error_count() > broken {
             // the arms are resolved all the same; the shape is still worth checking
@@ -246,12 +261,36 @@ impl<'a> Resolver<'a> {
                     self.report_pattern(ty, shown, pattern, "a regex", &Type::Regex);
                     return None;
                 }
+                self.warn_unanchored(shown, regex);
                 let test = ir::Expr::Matches { value: local(), regex: compiled.setting };
                 let kind =
                     PatternKindModel::Regex { pattern: regex.pattern.clone(), flags: regex.flags.clone() };
                 Some((test, kind))
             }
         }
+    }
+
+    /// F0306: a number is looked for in a header, and would be found inside of a longer one.
+    fn warn_unanchored(&mut self, shown: &ast::Expr, regex: &ast::Regex) {
+        let header = matches!(&shown.kind, ExprKind::Member { object, .. }
+            if matches!(&object.kind, ExprKind::Name(root) if root.text == "header"));
+        let number = regex.pattern.replace("\\d", "0");
+        let number = !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+            && number.bytes().any(|byte| byte.is_ascii_digit());
+        if !header || !number {
+            return;
+        }
+        let pattern = &regex.pattern;
+        let title = format!("`/{pattern}/` also matches inside of a longer value");
+        let mut diagnostic = Diagnostic::new(Code::F0306, regex.span, title).label("not anchored");
+        diagnostic = if pattern.bytes().all(|byte| byte.is_ascii_digit()) {
+            diagnostic
+                .help(format!("`\"{pattern}\"` for this value alone, `/^{pattern}/` for what begins so"))
+        } else {
+            diagnostic.help(format!("`/^{pattern}$/`"))
+        };
+        self.report(diagnostic);
     }
 
     /// F0506
@@ -273,20 +312,14 @@ impl<'a> Resolver<'a> {
             Diagnostic::new(Code::F0506, pattern.span, format!("`{text}` is {is}, the case is {words}"))
                 .label(words.to_owned())
                 .also(shown.span, ty.to_string());
-        let word = match &shown.kind {
-            _ if self.files.slice(shown.span.at_start()).is_empty() => "route",
-            _ => "route",
-        };
         if ty.present().is_text() && pattern_ty.is_number() {
-            diagnostic = diagnostic.help(format!(
-                "`{word} int({text})`, or quote the case: `\"{}\"`",
-                self.files.slice(pattern.span)
-            ));
+            diagnostic = diagnostic
+                .help(format!("`int({text})`, or quote the case: `\"{}\"`", self.files.slice(pattern.span)));
         } else if ty.present().is_number() && pattern_ty.is_text() {
             let bare = self.files.slice(pattern.span).trim_matches('"').to_owned();
             diagnostic = diagnostic.help(format!("write `{bare}`"));
         } else if *pattern_ty == Type::Regex {
-            diagnostic = diagnostic.help(format!("`{word} text({text})`"));
+            diagnostic = diagnostic.help(format!("`text({text})`"));
         }
         self.report(diagnostic);
     }

@@ -25,8 +25,9 @@ impl<'a> Resolver<'a> {
         match steps {
             Some(steps) => NodeKind::Steps(steps),
             None => {
+                // the events go on all the same, as far as the shape is concerned
                 self.model.incomplete = true;
-                NodeKind::Poison
+                NodeKind::Steps(Vec::new())
             }
         }
     }
@@ -42,7 +43,7 @@ impl<'a> Resolver<'a> {
         let name = self.in_place_name(scope, ctor);
         match self.kind_step(scope, state, kind, ctor, name, Vec::new(), true) {
             Some(step) => NodeKind::Steps(vec![step]),
-            None => NodeKind::Poison,
+            None => NodeKind::Steps(Vec::new()),
         }
     }
 

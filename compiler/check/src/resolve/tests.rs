@@ -86,7 +86,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn test_entity(&mut self, scope: ScopeId, path: &ast::Path) -> Option<super::EntityId> {
-        match self.path_entity(scope, path) {
+        let found = self.path_entity(scope, path).or_else(|| match path.names.as_slice() {
+            // a test stands outside: a name that only one agent or flow has is clear enough
+            [name] => self.only_inside(scope, &name.text),
+            _ => None,
+        });
+        match found {
             Some(entity) => {
                 self.mark_used(entity);
                 Some(entity)

@@ -83,3 +83,30 @@ pub fn flow_files(folder: &Path) -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// The examples in the docs of kinds, by the kind's name: a block of lines indented by four blanks.
+pub fn library_docs() -> Vec<(String, String)> {
+    let (library, ..) = library();
+    let mut examples = Vec::new();
+    for item in &library.externs {
+        if item.word == flow_syntax::ast::ExternWord::Fn {
+            continue;
+        }
+        let mut block = String::new();
+        for line in item.doc.as_deref().unwrap_or_default().lines().chain([""]) {
+            match line.strip_prefix("    ") {
+                Some(code) => {
+                    block += code;
+                    block += "\n";
+                }
+                None if line.trim().is_empty() && block.is_empty() => {}
+                None => {
+                    if !block.is_empty() {
+                        examples.push((item.name.text.clone(), std::mem::take(&mut block)));
+                    }
+                }
+            }
+        }
+    }
+    examples
+}
