@@ -5,7 +5,7 @@ mod common;
 use common::{Disk, check_text, flow_files, repository};
 
 /// Mutations of each file.
-const PER_FILE: u64 = 60;
+const PER_FILE: u64 = 25;
 
 #[test]
 fn mutated_examples_do_not_panic() {
