@@ -1,17 +1,37 @@
 //! The cases of `tests/graph`: programs that are read well and built wrong. Each says in comments what is reported
 //! where; `FLOW_UPDATE=1 cargo test -p flow-check --test graph_cases` writes the comments anew.
 
+mod common;
 mod support;
 
 use std::fs;
 use std::path::PathBuf;
 
-use flow_diag::expect;
-use support::make;
+use common::{Disk, check_file, flow_files, repository};
+use flow_check::{Checked, Library, Options, check};
+use flow_diag::{Files, expect};
+use flow_plan::function::Functions;
+use support::KINDS;
+
+/// With the functions of the library, and with kinds that do not change when the library does.
+fn kinds() -> Library {
+    let functions = fs::read_to_string(repository().join("stdlib/functions.flow")).expect("declarations");
+    let texts = [("functions.flow", functions.as_str()), ("kinds.flow", KINDS)];
+    let (library, files, diagnostics) = Library::from_declarations(texts, Functions::new());
+    assert!(diagnostics.is_empty(), "{}", flow_diag::render(&files, &diagnostics, flow_diag::Format::Short));
+    library
+}
+
+fn check_case(text: &str, library: &Library) -> Checked {
+    let mut files = Files::new();
+    let root = files.add("case.flow", text);
+    check(root, &mut files, &mut Disk, library, &Options::default())
+}
 
 #[test]
 fn every_case_gives_what_it_says() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/graph"));
+    let library = kinds();
     let mut tested = 0;
     let mut wrong = String::new();
     let mut paths: Vec<PathBuf> =
@@ -19,7 +39,7 @@ fn every_case_gives_what_it_says() {
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "flow")) {
         let text = fs::read_to_string(path).expect("a readable case");
-        let made = make(&text);
+        let made = check_case(&text, &library);
         if expect::updating() {
             fs::write(path, expect::update_expectations(&text, &made.diagnostics)).expect("a writable case");
             continue;
@@ -37,4 +57,18 @@ fn every_case_gives_what_it_says() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     assert!(expect::updating() || tested >= 40, "{tested}");
+}
+
+#[test]
+fn every_plan_is_whole() {
+    let mut planned = 0;
+    for folder in ["tests/flows", "examples", "tests/graph"] {
+        for path in flow_files(&repository().join(folder)) {
+            let (checked, _) = check_file(&path);
+            let Some(plan) = &checked.plan else { continue };
+            assert_eq!(flow_check::graph::validate(plan), Vec::<String>::new(), "{}", path.display());
+            planned += 1;
+        }
+    }
+    assert!(planned >= 5, "{planned}");
 }

@@ -1,7 +1,7 @@
 //! The picture of a program as vertices and arrows, before it is written in any format: parts are boxes, steps are
 //! small things on the arrows, routes are forks.
 
-use super::expr::expr_text;
+use super::expr::{expr_text, regex_text};
 use crate::graph::segment::{Branch, End, Head, Segments, component, segments};
 use crate::model::{ArmModel, ComponentId, Model, PatternKindModel, RouteModel, Word};
 
@@ -206,10 +206,11 @@ impl<'m> Draw<'m> {
     }
 }
 
-/// `line_12.filter` is `filter` in a picture.
+/// `line_12.filter` is `filter` in a picture, also inside a template (`paris.line_12.filter`).
 pub(crate) fn step_name(name: &str) -> String {
-    match name.split_once('.') {
-        Some((line, kind)) if is_line(line) => kind.to_owned(),
+    let words: Vec<&str> = name.split('.').collect();
+    match words.iter().rposition(|word| is_line(word)) {
+        Some(line) if line + 1 < words.len() => words[line + 1..].join("."),
         _ => name.to_owned(),
     }
 }
@@ -243,7 +244,7 @@ pub(crate) fn case_text(model: &Model, arm: &ArmModel) -> String {
             .map(|pattern| match &pattern.kind {
                 PatternKindModel::Literal(value) => literal(value),
                 PatternKindModel::Range(low, high) => format!("{}..{}", literal(low), literal(high)),
-                PatternKindModel::Regex { pattern, flags } => format!("/{pattern}/{flags}"),
+                PatternKindModel::Regex { pattern, flags } => regex_text(pattern, flags),
                 PatternKindModel::Null => "null".to_owned(),
             })
             .collect(),

@@ -58,7 +58,9 @@ fn text(expr: &Expr, slots: &[String], depth: usize) -> String {
             };
             format!("{} {op} {}", sub(left), sub(right))
         }
-        Expr::Matches { value, regex } => format!("{} ~ /{}/{}", sub(value), regex.pattern, regex.flags),
+        Expr::Matches { value, regex } => {
+            format!("{} ~ {}", sub(value), regex_text(&regex.pattern, &regex.flags))
+        }
         Expr::MatchesDynamic { value, regex, .. } => format!("{} ~ {}", sub(value), sub(regex)),
         Expr::In { value, list } => format!("{} in {}", sub(value), sub(list)),
         Expr::Between { value, low, high } => format!("{} in {}..{}", sub(value), sub(low), sub(high)),
@@ -104,8 +106,13 @@ fn const_text(value: &Const) -> String {
         Const::Time(value) => format!("@{value}"),
         Const::Duration(value) => u64::try_from(*value).map_or("…".to_owned(), duration_text),
         Const::Size(value) => size_text(*value),
-        Const::Regex(regex) => format!("/{}/{}", regex.pattern, regex.flags),
+        Const::Regex(regex) => regex_text(&regex.pattern, &regex.flags),
     }
+}
+
+/// `/pattern/flags`
+pub(crate) fn regex_text(pattern: &str, flags: &str) -> String {
+    format!("/{}/{flags}", pattern.replace('/', "\\/"))
 }
 
 /// `1h30min`, from nanoseconds.

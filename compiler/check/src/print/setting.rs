@@ -135,7 +135,7 @@ fn limits_text(map: &serde_json::Map<String, Value>) -> Option<String> {
 
 fn regex_text(map: &serde_json::Map<String, Value>) -> Option<String> {
     match (map.len(), map.get("pattern")?.as_str()?, map.get("flags")?.as_str()?) {
-        (2, pattern, flags) => Some(format!("/{pattern}/{flags}")),
+        (2, pattern, flags) => Some(super::expr::regex_text(pattern, flags)),
         _ => None,
     }
 }

@@ -90,7 +90,7 @@ impl<'m> Tree<'_, 'm> {
     fn title(&self, id: ComponentId) -> String {
         match component(self.model, id) {
             Some(part) if part.kind == part.name => part.name.clone(),
-            Some(part) if part.in_place => step_name(&part.name),
+            Some(part) if part.in_place => part.kind.clone(),
             Some(part) => format!("{} ({})", part.name, part.kind),
             None => "?".to_owned(),
         }
@@ -195,7 +195,11 @@ impl<'m> Tree<'_, 'm> {
         }
         // The inbox of another agent has a tree of its own.
         let remote = if word == Some(Word::Source) { " ↗" } else { "" };
-        let title = self.title(id);
+        let agent = part.and_then(|part| self.model.agents.get(part.agent.0 as usize));
+        let title = match agent {
+            Some(agent) if !remote.is_empty() => format!("{}.{}", agent.name, self.title(id)),
+            _ => self.title(id),
+        };
         let title = match title.split_once(" (") {
             Some((name, kind)) => format!("{name}{mark} ({kind}"),
             None => format!("{title}{mark}"),
