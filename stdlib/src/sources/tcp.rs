@@ -1,0 +1,307 @@
+//! `tcp`: lines from connections. The connections of `syslog` are read here, too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration as StdDuration;
+
+use async_trait::async_trait;
+use flow_agent::{Context, Fault, Source, SourceError, SourceOutput, Stop, decode_settings};
+use flow_plan::settings::{Duration, Settings};
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::feed::{Chunk, LineReader, Pump, QUEUE_CHUNKS};
+use super::framing::FrameReader;
+use super::lines::Cut;
+use super::listen::{Address, Bound, announce, bind_tcp, parse_address};
+use super::rows::{HeaderTarget, Stamp, now_ms};
+
+/// Bytes of unfinished lines of all connections together; who goes beyond is disconnected and counted.
+const UNFINISHED_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes per read of a connection.
+const READ_BYTES: usize = 64 << 10;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TcpSettings {
+    listen: String,
+    batch: usize,
+    linger: Duration,
+    line_max: usize,
+    connections_max: usize,
+    idle: Duration,
+    peer_header: Option<String>,
+}
+
+struct Tcp {
+    settings: TcpSettings,
+    address: Address,
+    peer_header: Option<HeaderTarget>,
+    stamp: Stamp,
+    bound: Bound,
+}
+
+/// Makes the source.
+pub fn tcp(settings: &Settings, context: &Context) -> Result<Box<dyn Source>, Fault> {
+    Ok(Box::new(new(settings, context, None)?))
+}
+
+fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Tcp, Fault> {
+    let settings: TcpSettings = decode_settings(settings)?;
+    let address = parse_address(&settings.listen, "listen")?;
+    let peer_header = HeaderTarget::optional(&settings.peer_header, context);
+    Ok(Tcp { settings, address, peer_header, stamp: Stamp::new(context), bound })
+}
+
+#[async_trait]
+impl Source for Tcp {
+    async fn run(&mut self, output: SourceOutput, mut stop: Stop) -> Result<(), SourceError> {
+        let listener = bind_tcp(&self.address, "listen").await?;
+        announce(&mut self.bound, listener.local_addr());
+        let settings = &self.settings;
+        let cut = Cut {
+            rows_max: settings.batch.max(1),
+            line_max: settings.line_max.max(1),
+            at_end: false,
+            crlf: true,
+        };
+        let (sender, chunks) = mpsc::channel(QUEUE_CHUNKS);
+        let accept = Connections {
+            cut,
+            counted_frames: false,
+            connections_max: settings.connections_max,
+            idle: settings.idle.std(),
+        };
+        let pump = Pump {
+            rows_max: cut.rows_max,
+            linger: settings.linger.std(),
+            origin_header: self.peer_header.clone(),
+            stamp: &self.stamp,
+            finish: None,
+        };
+        let accepting = accept.run(listener, sender, output.clone(), stop.clone());
+        let (accepted, pumped) = tokio::join!(accepting, pump.run(chunks, &output, &mut stop));
+        accepted.and(pumped)
+    }
+}
+
+/// How connections are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    pub cut: Cut,
+    /// Frames may begin with their length (RFC 6587).
+    pub counted_frames: bool,
+    pub connections_max: usize,
+    pub idle: StdDuration,
+}
+
+impl Connections {
+    /// Accepts until the stop; then closes all connections.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        to: mpsc::Sender<Chunk>,
+        output: SourceOutput,
+        mut stop: Stop,
+    ) -> Result<(), SourceError> {
+        let places = Arc::new(Semaphore::new(self.connections_max));
+        let unfinished = Arc::new(AtomicUsize::new(0));
+        // Dropping the set ends its tasks.
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => match places.clone().try_acquire_owned() {
+                        Ok(place) => {
+                            let (to, output, unfinished) = (to.clone(), output.clone(), unfinished.clone());
+                            let peer: Arc<str> = Arc::from(peer.to_string());
+                            tasks.spawn(async move {
+                                self.read(stream, peer, to, &output, &unfinished).await;
+                                drop(place);
+                            });
+                        }
+                        Err(_) => output.count("refused_connections", 1),
+                    },
+                    // Out of descriptors, or the peer is gone already: the listener itself stays well.
+                    Err(error) => {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(StdDuration::from_millis(100)).await;
+                    }
+                },
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                () = stop.stopped() => return Ok(()),
+                () = to.closed() => return Ok(()),
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        stream: TcpStream,
+        peer: Arc<str>,
+        to: mpsc::Sender<Chunk>,
+        output: &SourceOutput,
+        unfinished: &AtomicUsize,
+    ) {
+        let mut reader = Reader::new(stream, self);
+        let mut share = Share { of: unfinished, bytes: 0 };
+        loop {
+            let next = match tokio::time::timeout(self.idle, reader.next()).await {
+                Ok(Ok(Some(next))) => next,
+                Ok(Ok(None)) => return,
+                Ok(Err(error)) => {
+                    tracing::debug!("connection of {peer} failed: {error}");
+                    output.count("failed_connections", 1);
+                    return;
+                }
+                Err(_) => {
+                    output.count("idle_connections", 1);
+                    return;
+                }
+            };
+            let (bytes, mut lines) = next;
+            if lines.pieces > 0 {
+                output.count("line_pieces", lines.pieces);
+            }
+            if !share.set(reader.unfinished()) {
+                output.count("refused_connections", 1);
+                return;
+            }
+            let bodies = std::mem::take(&mut lines.bodies);
+            let chunk = Chunk { bytes, bodies, time_ms: now_ms(), origin: Some(peer.clone()) };
+            if !chunk.bodies.is_empty() && to.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A connection's part of all unfinished lines.
+struct Share<'a> {
+    of: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Share<'_> {
+    /// `false`: there is too much.
+    fn set(&mut self, bytes: usize) -> bool {
+        let before = self.of.fetch_add(bytes, Ordering::Relaxed);
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+        before <= UNFINISHED_BYTES_MAX
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+enum Reader {
+    Lines(LineReader<TcpStream>),
+    Frames(FrameReader<TcpStream>),
+}
+
+impl Reader {
+    fn new(stream: TcpStream, how: &Connections) -> Reader {
+        if how.counted_frames {
+            Reader::Frames(FrameReader::new(stream, READ_BYTES, how.cut))
+        } else {
+            Reader::Lines(LineReader::new(stream, READ_BYTES, how.cut))
+        }
+    }
+
+    async fn next(&mut self) -> std::io::Result<Option<(Vec<u8>, super::lines::Lines)>> {
+        match self {
+            Reader::Lines(reader) => reader.next().await,
+            Reader::Frames(reader) => reader.next().await,
+        }
+    }
+
+    fn unfinished(&self) -> usize {
+        match self {
+            Reader::Lines(reader) => reader.unfinished(),
+            Reader::Frames(reader) => reader.unfinished(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::testing::{Collector, Mode, Running, context, settings};
+    use serde_json::{Value, json};
+    use std::net::SocketAddr;
+    use std::path::Path;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn start(flow: &Arc<Collector>, changes: Value) -> (Running, SocketAddr) {
+        let defaults = json!({"listen": ":0", "batch": 1000, "linger": 0, "line_max": 16 << 20,
+            "connections_max": 10, "idle": 60_000_000_000u64, "peer_header": "peer"});
+        let (sender, bound) = tokio::sync::oneshot::channel();
+        let settings = settings(defaults, changes);
+        let source = new(&settings, &context(Path::new("/nowhere")), Some(sender)).unwrap();
+        let running = Running::start(Box::new(source), flow);
+        (running, bound.await.unwrap())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lines_of_many_connections() {
+        let flow = Collector::new(Mode::Deliver);
+        let (source, address) = start(&flow, json!({})).await;
+        let mut connections = Vec::new();
+        for _ in 0..5 {
+            connections.push(TcpStream::connect(address).await.unwrap());
+        }
+        for (number, connection) in connections.iter_mut().enumerate() {
+            connection.write_all(format!("a {number}\r\nb {number}\nhal").as_bytes()).await.unwrap();
+        }
+        flow.until_rows(10).await;
+        for connection in &mut connections {
+            connection.write_all(b"f \xff").await.unwrap();
+        }
+        let peer = connections[0].local_addr().unwrap().to_string();
+        drop(connections);
+        flow.until_rows(15).await;
+        source.stop().await.unwrap();
+        let seen = flow.seen();
+        let rows: Vec<_> = seen.rows.iter().filter(|row| row.header("peer") == peer).collect();
+        assert_eq!(
+            rows.iter().map(|row| row.body.clone()).collect::<Vec<_>>(),
+            [b"a 0".to_vec(), b"b 0".to_vec(), b"half \xff".to_vec()]
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn bounds_on_lines_connections_and_silence() {
+        let flow = Collector::new(Mode::Deliver);
+        let changes = json!({"line_max": 100, "connections_max": 1, "idle": 30_000_000});
+        let (source, address) = start(&flow, changes).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(&vec![b'x'; 250]).await.unwrap();
+        first.write_all(b"\n").await.unwrap();
+        flow.until_rows(3).await;
+        let mut silent = Vec::new();
+        // Silent for too long: it is closed, and its place is free again.
+        first.read_to_end(&mut silent).await.unwrap();
+        flow.until("it was counted", |seen| seen.counts.contains_key("idle_connections")).await;
+        source.stop().await.unwrap();
+        let lens: Vec<usize> = flow.seen().rows.iter().map(|row| row.body.len()).collect();
+        assert_eq!(lens, [100, 100, 50]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_flow_does_not_stop_the_stop() {
+        let flow = Collector::new(Mode::Deliver);
+        let (source, address) = start(&flow, json!({})).await;
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(b"one\n").await.unwrap();
+        flow.until_rows(1).await;
+        source.stop().await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "the port is free again");
+    }
+}
