@@ -120,6 +120,7 @@ impl<'a> Builder<'a> {
         self.report(
             Diagnostic::new(Code::F0008, at, "names cannot contain `-`")
                 .help(format!("use `_`: `{name}`"))
+                .help("a difference has blanks: `a - b`")
                 .fix(at, node.as_str().replace('-', "_")),
         );
     }
