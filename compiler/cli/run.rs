@@ -1,0 +1,280 @@
+//! `flowc run`: check, start, show what happens, stop when asked.
+//!
+//! The first Ctrl-C (or SIGTERM) drains: sources stop, channels empty, sinks finish their files. The second stops at
+//! once; what was not delivered comes again at the next start, from sources that can repeat.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use flow_agent::host::{Agents, End, Host, HostOptions, Level, Notice, Running, StartFault};
+use flow_diag::{Code, Diagnostic, Files, Severity, Span, render};
+use flow_plan::Plan;
+use flow_plan::plan::OriginId;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::project::{self, Params, Project};
+use crate::status::{Line, Summary};
+use crate::{Exit, output, secrets, state};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The file; `-` is standard input
+    file: PathBuf,
+    #[command(flatten)]
+    params: Params,
+    /// Where state is kept, in place of what the file says
+    #[arg(long, value_name = "DIRECTORY", env = "FLOW_DATA")]
+    data: Option<PathBuf>,
+    /// Say nothing but faults
+    #[arg(long, short)]
+    quiet: bool,
+    /// How the end is reported
+    #[arg(long, value_enum, default_value_t = RunFormat::Text)]
+    format: RunFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RunFormat {
+    /// For people, on stderr
+    Text,
+    /// The last status as JSON, on stderr
+    Json,
+}
+
+/// How often the status line is drawn.
+const LINE_EVERY: Duration = Duration::from_millis(250);
+
+pub fn run(arguments: &Arguments) -> Exit {
+    start_logging();
+    let project = match project::open(&arguments.file, &arguments.params) {
+        Ok(project) => project,
+        Err(exit) => return exit,
+    };
+    output::block(&render(&project.files, &project.checked.diagnostics, output::graphical()));
+    let Some(plan) = project.checked.plan.clone() else {
+        output::note(&format!(
+            "{}: {}; nothing was started",
+            arguments.file.display(),
+            flow_diag::count_line(&project.checked.diagnostics)
+        ));
+        return Exit::Errors;
+    };
+    match prepare(&plan, arguments) {
+        Ok((options, state)) => {
+            let exit = run_plan(&project, &plan, options, arguments);
+            drop(state);
+            exit
+        }
+        Err(fault) => {
+            let diagnostic = diagnostic_of(&project.files, &plan, fault.0, &fault.1, "");
+            output::block(&render(&project.files, &[diagnostic], output::graphical()));
+            Exit::Failure
+        }
+    }
+}
+
+/// `RUST_LOG` shows the program's own log; without it only what went wrong inside.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    // A second subscriber is refused; the first one goes on.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(output::colour())
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+type PlacedFault = (OriginId, flow_agent::Fault);
+
+/// Fetches the secrets and takes the state directory.
+fn prepare(plan: &Plan, arguments: &Arguments) -> Result<(HostOptions, state::State), PlacedFault> {
+    let secrets = secrets::fetch(plan)?;
+    let directory = data_dir(plan, &arguments.file, arguments.data.as_deref());
+    let state = state::State::open(&directory).map_err(|fault| (OriginId(0), fault))?;
+    let mut options = HostOptions::new(directory);
+    options.secrets = secrets;
+    options.host = state::host_name();
+    if let Some(drain) = plan.runtime.get("drain").and_then(serde_json::Value::as_u64) {
+        options.drain_max = Duration::from_nanos(drain);
+    }
+    if let Some(linger) = plan.runtime.get("linger").and_then(serde_json::Value::as_u64) {
+        options.linger = Duration::from_nanos(linger);
+    }
+    Ok((options, state))
+}
+
+/// Where the state of a program is: what was asked for, what the file says, or a directory of its own under the
+/// user's state directory.
+pub fn data_dir(plan: &Plan, file: &Path, asked: Option<&Path>) -> PathBuf {
+    if let Some(asked) = asked {
+        return asked.to_owned();
+    }
+    if let Some(data) = plan.runtime.get("data").and_then(serde_json::Value::as_str) {
+        return PathBuf::from(data);
+    }
+    state::default_directory(file)
+}
+
+fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Arguments) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(&format!("cannot start: {error}"));
+            return Exit::Failure;
+        }
+    };
+    let summary = Summary::new(project, plan);
+    if !arguments.quiet && arguments.format == RunFormat::Text {
+        output::block(&summary.beginning(&arguments.file, &options.data_dir));
+    }
+    let registry = flow_stdlib::registry();
+    let end = runtime.block_on(async {
+        let running = Host::start(plan, &Agents::All, &registry, options)?;
+        Ok(attend(project, plan, Arc::new(running), arguments, &summary).await)
+    });
+    // Blocking reads (of a terminal, say) must not hold the process.
+    runtime.shutdown_background();
+    match end {
+        Err(faults) => {
+            output::block(&render(
+                &project.files,
+                &start_diagnostics(project, plan, faults),
+                output::graphical(),
+            ));
+            output::note("nothing was started");
+            Exit::Failure
+        }
+        Ok(end) if end.failed => Exit::Failure,
+        Ok(_) => Exit::Fine,
+    }
+}
+
+fn start_diagnostics(project: &Project, plan: &Plan, faults: Vec<StartFault>) -> Vec<Diagnostic> {
+    let all = faults.iter();
+    all.map(|fault| diagnostic_of(&project.files, plan, fault.origin, &fault.fault, &fault.node)).collect()
+}
+
+/// Watches a run until its end: signals, faults, the status line.
+async fn attend(
+    project: &Project,
+    plan: &Plan,
+    running: Arc<Running>,
+    arguments: &Arguments,
+    summary: &Summary,
+) -> End {
+    let text = arguments.format == RunFormat::Text;
+    let mut line = Line::new(text && !arguments.quiet && output::live());
+    let mut notices = running.notices();
+    let mut tick = tokio::time::interval(LINE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut interrupts, mut terminations) =
+        (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok());
+    let mut asked = 0;
+    let waiting = running.clone();
+    let mut end = std::pin::pin!(waiting.wait());
+    let end = loop {
+        tokio::select! {
+            end = &mut end => break end,
+            _ = tick.tick() => line.draw(&running.status()),
+            notice = notices.recv() => {
+                // A reader that is behind has missed some; the status counts them all.
+                if let Ok(notice) = notice {
+                    line.clear();
+                    output::note(&notice_line(project, plan, &notice));
+                }
+            }
+            _ = next(&mut interrupts) => stop(&running, &mut asked, &mut line, arguments.quiet),
+            _ = next(&mut terminations) => stop(&running, &mut asked, &mut line, arguments.quiet),
+        }
+    };
+    line.clear();
+    while let Ok(notice) = notices.try_recv() {
+        output::note(&notice_line(project, plan, &notice));
+    }
+    let status = running.status();
+    match arguments.format {
+        RunFormat::Json => {
+            let json = serde_json::json!({ "end": end, "status": status });
+            output::block(&format!("{json:#}\n"));
+        }
+        RunFormat::Text if !arguments.quiet => output::block(&summary.end(&status, &end)),
+        RunFormat::Text => {}
+    }
+    end
+}
+
+async fn next(signals: &mut Option<tokio::signal::unix::Signal>) {
+    match signals {
+        Some(signals) => {
+            signals.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn stop(running: &Running, asked: &mut u32, line: &mut Line, quiet: bool) {
+    *asked += 1;
+    line.clear();
+    let say = |text: &str| {
+        if !quiet {
+            output::note(text);
+        }
+    };
+    if *asked == 1 {
+        say("stopping: sources stop, channels empty; once more stops at once");
+        running.stop();
+    } else {
+        say("stopping at once: what was not delivered comes again at the next start");
+        running.stop_now();
+    }
+}
+
+/// A fault as one line: place, part, what, what to do.
+fn notice_line(project: &Project, plan: &Plan, notice: &Notice) -> String {
+    let word = match notice.level {
+        Level::Warning => "warning",
+        Level::Error => "error",
+    };
+    let place = plan
+        .origins
+        .get(notice.origin.0 as usize)
+        .filter(|_| notice.origin.0 != 0)
+        .map(|origin| format!("{}:{}:{}: ", origin.file, origin.line, origin.column))
+        .unwrap_or_default();
+    let code = notice.fault.code.map(|code| format!("{code} ")).unwrap_or_default();
+    let help = notice.fault.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+    let _ = project;
+    format!("{place}{word}: {code}`{}`: {}{help}", notice.node, notice.fault.message)
+}
+
+/// A fault of the world as a diagnostic at its place in the text.
+fn diagnostic_of(
+    files: &Files,
+    plan: &Plan,
+    origin: OriginId,
+    fault: &flow_agent::Fault,
+    node: &str,
+) -> Diagnostic {
+    let code = fault.code.and_then(Code::parse).unwrap_or(Code::F0800);
+    let span = plan
+        .origins
+        .get(origin.0 as usize)
+        .and_then(|origin| {
+            let file = files.ids().find(|id| files.name(*id) == origin.file)?;
+            Some(Span { file, start: origin.start, end: origin.end })
+        })
+        .unwrap_or(Span::new(flow_diag::FileId(0), 0, 0));
+    let title = match node {
+        "" => fault.message.clone(),
+        node => format!("`{node}` cannot start: {}", fault.message),
+    };
+    let mut diagnostic = Diagnostic::new(code, span, title);
+    diagnostic.severity = Severity::Error;
+    if let Some(help) = &fault.help {
+        diagnostic = diagnostic.help(help);
+    }
+    diagnostic
+}
