@@ -1,0 +1,196 @@
+//! The command line as a user meets it: what is said, where, and with which exit code.
+
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "only a part of it is needed")]
+mod process;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use process::{finish, flowc};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs `flowc` on a file with this text, in a directory of its own.
+fn on(flow: &str, arguments: &[&str]) -> (Output, tempfile::TempDir) {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("x.flow"), flow).unwrap();
+    let output = finish(flowc(home.path()).current_dir(home.path()).args(arguments));
+    (output, home)
+}
+
+#[test]
+fn a_right_file_is_fine() {
+    let (output, _home) = on("tail \"a.log\" -> console\n", &["check", "x.flow"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("x.flow: fine"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_wrong_file_ends_with_one_and_shows_the_place() {
+    let (output, _home) = on("tail \"a.log\" -> consle\n", &["check", "--format", "short", "x.flow"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(
+        said.starts_with("x.flow:1:17: F0101 nothing is named `consle`; did you mean `console`?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn json_is_json() {
+    let (output, _home) = on("tail \"a.log\" -> consle\n", &["check", "--format", "json", "x.flow"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all[0]["code"], "F0101");
+    assert_eq!(all[0]["at"]["start"]["line"], 1);
+    assert_eq!(all[0]["at"]["start"]["column"], 17);
+}
+
+#[test]
+fn fixes_are_applied() {
+    let (output, home) = on("source web = tail \"a.log\";\nweb => console\n", &["check", "--fix", "x.flow"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let fixed = fs::read_to_string(home.path().join("x.flow")).unwrap();
+    assert_eq!(fixed, "source web = tail \"a.log\"\nweb -> console\n");
+}
+
+#[test]
+fn warnings_can_be_denied() {
+    let flow = "channel spare = memory\ntail \"a.log\" -> console\n";
+    let (output, _home) = on(flow, &["check", "x.flow"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (output, _home) = on(flow, &["check", "--deny", "warnings", "x.flow"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn wrong_usage_and_missing_files_end_with_two() {
+    for arguments in
+        [&["chekc"][..], &["check", "missing.flow"], &["explain", "F9999"], &["show", "sink", "fils"]]
+    {
+        let (output, _home) = on("", arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_is_not_utf8_is_named_with_the_byte() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("x.flow"), b"# caf\xe9\ntail \"a\" -> console\n").unwrap();
+    let output = finish(flowc(home.path()).current_dir(home.path()).args(["check", "--short", "x.flow"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("x.flow:1:6: F0024"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_closed_pipe_is_not_a_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = flowc(home.path()).args(["explain"]).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn list_and_show_know_the_library() {
+    let (output, _home) = on("", &["list", "sinks"]);
+    assert!(text(&output.stdout).contains("  files "), "{}", text(&output.stdout));
+    let (output, _home) = on("", &["show", "sink", "files"]);
+    let page = text(&output.stdout);
+    assert!(page.contains("roll") && page.contains("compress"), "{page}");
+}
+
+#[test]
+fn the_plan_says_what_is_put_in() {
+    let flow = "source web = tail \"a.log\"\nsink kept = files \"out.log\"\nweb -> kept\n";
+    let (output, _home) = on(flow, &["plan", "x.flow"]);
+    let plan = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(plan.contains("memory") && plan.contains("10_000"), "{plan}");
+    let (output, _home) = on(flow, &["plan", "--format", "json", "x.flow"]);
+    let plan: flow_plan::Plan = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(plan.agents[0].channels[0].implicit);
+}
+
+/// Runs a flow to its end and gives what it wrote to standard output.
+fn run_to_end(flow: &str, input: &[u8]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("x.flow"), flow).unwrap();
+    let mut command = flowc(home.path());
+    command.current_dir(home.path()).args(["run", "x.flow"]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut standard_input = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || standard_input.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    output
+}
+
+#[test]
+fn stdin_to_console_ends_with_its_input() {
+    let output = run_to_end("stdin -> filter /b/ -> console\n", b"abc\nxyz\nb\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "abc\nb\n");
+}
+
+/// A line that is not UTF-8, one of 10 MiB, an empty one and a last one without a newline go through unchanged.
+#[test]
+fn odd_lines_go_through_unchanged() {
+    let home = tempfile::tempdir().unwrap();
+    let long = vec![b'y'; 10 << 20];
+    let lines: [&[u8]; 5] = [b"caf\xe9 \xff\x00 raw", &long, b"", b"plain", b"no newline at the end"];
+    let mut input = lines.join(&b'\n');
+    fs::write(home.path().join("in.log"), &input).unwrap();
+    let flow = "source web = tail \"in.log\" { from: start, follow: false }\nsink kept = files \"out.log\"\n\
+                web -> timestamp -> host -> kept\n";
+    fs::write(home.path().join("x.flow"), flow).unwrap();
+    let output = finish(flowc(home.path()).current_dir(home.path()).args(["x.flow"]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    input.push(b'\n');
+    assert!(fs::read(home.path().join("out.log")).unwrap() == input, "the lines were changed");
+}
+
+#[test]
+fn a_port_in_use_is_told_with_its_place() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let flow = format!("source web = http \"127.0.0.1:{port}\"\nweb -> console\n");
+    let (output, _home) = on(&flow, &["run", "x.flow"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = text(&output.stderr);
+    assert!(said.contains("F0802") && said.contains("x.flow:1:"), "{said}");
+}
+
+/// The first thing that anybody runs.
+#[test]
+fn the_quickstart_writes_three_files_and_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copied = Command::new("cp").arg("-r").arg(root.join("examples")).arg(home.path()).status().unwrap();
+    assert!(copied.success());
+    let _ = fs::remove_dir_all(home.path().join("examples/out"));
+    let output =
+        finish(flowc(home.path()).current_dir(home.path()).args(["run", "examples/quickstart.flow"]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("examples/out/served.log"), "it says where the output is: {said}");
+    let log = fs::read_to_string(root.join("examples/data/access.log")).unwrap();
+    let wanted = |status: char| {
+        let of_status = log.lines().filter(|line| {
+            let probe = line.contains("kube-probe") || line.contains("GET /health");
+            let code = line.split("\" ").nth(1).unwrap();
+            !probe && code.starts_with(status)
+        });
+        of_status.count()
+    };
+    let got =
+        |name: &str| fs::read_to_string(home.path().join("examples/out").join(name)).unwrap().lines().count();
+    assert_eq!(got("served.log"), wanted('2') + wanted('3'));
+    assert_eq!(got("refused.log"), wanted('4'));
+    assert_eq!(got("failed.log"), wanted('5'));
+}

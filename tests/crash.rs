@@ -1,0 +1,120 @@
+//! `kill -9` at any time during `tail -> files`, again and again: every line that was ever written to the input
+//! is in the output after the last start. Lines may come twice; none is lost, none is torn.
+//!
+//! `FLOW_KILLS=100 cargo test --test crash` is the long form.
+
+#[path = "support/logs.rs"]
+#[allow(dead_code, reason = "only its random numbers are needed")]
+mod logs;
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "only a part of it is needed")]
+mod process;
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use logs::Random;
+use process::{Running, flowc, wait_until};
+
+/// Kills in the short form.
+const KILLS: u64 = 12;
+
+fn kills() -> u64 {
+    std::env::var("FLOW_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS)
+}
+
+/// How often each line is in the files that begin with `name`; compressed ones are opened.
+fn lines_in(folder: &Path, name: &str) -> HashMap<String, u64> {
+    let mut count = HashMap::new();
+    let Ok(entries) = fs::read_dir(folder) else { return count };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(name) {
+            continue;
+        }
+        // A file may be renamed while we look.
+        let Ok(bytes) = fs::read(entry.path()) else { continue };
+        for line in String::from_utf8_lossy(&bytes).split_inclusive('\n') {
+            if let Some(whole) = line.strip_suffix('\n') {
+                *count.entry(whole.to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    count
+}
+
+fn run(flow: &str, seed: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path();
+    let (input, out) = (root.join("in.log"), root.join("out"));
+    fs::create_dir_all(&out).unwrap();
+    let program = root.join("x.flow");
+    let text = flow.replace("IN", &input.display().to_string()).replace("OUT", &out.display().to_string());
+    fs::write(&program, text).unwrap();
+    let mut file = OpenOptions::new().create(true).append(true).open(&input).unwrap();
+    let mut random = Random::new(seed);
+    let mut written = 0_u64;
+    let mut write_some = |random: &mut Random| {
+        let count = 1 + random.below(4_000);
+        let mut text = String::new();
+        for _ in 0..count {
+            text.push_str(&format!("line {written} {}\n", "x".repeat(random.below(120) as usize)));
+            written += 1;
+        }
+        // In two pieces that need not end with a line.
+        let middle = random.below(text.len() as u64) as usize;
+        file.write_all(&text.as_bytes()[..middle]).unwrap();
+        file.write_all(&text.as_bytes()[middle..]).unwrap();
+        written
+    };
+    let start = || Running::start(flowc(root).arg("run").arg(&program));
+    for _ in 0..kills() {
+        let running = start();
+        // Dies somewhere between its first breath and having written some of what is there.
+        write_some(&mut random);
+        let before = lines_in(&out, "kept").len() as u64;
+        let wanted = before + random.below(2_500);
+        if random.below(4) > 0 {
+            let mut polls = 0;
+            wait_until("it writes, or has nothing left to write", || {
+                polls += 1;
+                lines_in(&out, "kept").len() as u64 >= wanted || polls > 200
+            });
+        }
+        running.kill();
+    }
+    let total = write_some(&mut random);
+    let running = start();
+    wait_until("everything has arrived", || lines_in(&out, "kept").len() as u64 >= total);
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(running.wait().success(), "it stops cleanly when asked");
+    let kept = lines_in(&out, "kept");
+    let input_lines = fs::read_to_string(&input).unwrap();
+    let mut repeated = 0;
+    for line in input_lines.lines() {
+        match kept.get(line) {
+            None => panic!("seed {seed}: lost `{line}`"),
+            Some(times) => repeated += times - 1,
+        }
+    }
+    assert_eq!(
+        kept.len(),
+        input_lines.lines().count(),
+        "seed {seed}: something is in the output that never was"
+    );
+    println!("{} kills, {total} lines, none lost, {repeated} came again", kills());
+}
+
+#[test]
+fn killing_tail_to_files_loses_nothing() {
+    run("source web = tail \"IN\"\nsink kept = files \"OUT/kept.log\"\nweb -> kept\n", 7);
+}
+
+#[test]
+fn killing_while_files_roll_loses_nothing() {
+    run(
+        "source web = tail \"IN\"\nsink kept = files \"OUT/kept.log\" { roll: 40KiB or 1_000 }\nweb -> kept\n",
+        8,
+    );
+}
