@@ -172,3 +172,36 @@ fn parts_of_agents_are_theirs() {
     assert_eq!(names, ["web", "db"]);
     assert_eq!(plan.agents[0].hosts, ["w1", "w2"]);
 }
+
+#[test]
+fn an_interceptor_of_the_file_takes_its_failures_into_every_agent() {
+    let made = make(
+        "interceptor parse { fail \"no\" }\nparse.errors -> files \"/e\"\n\
+         agent a at \"h1\" {\n  source s = tail \"/x\"\n  s -> parse -> console\n}\n\
+         agent b at \"h2\" {\n  source s = tail \"/x\"\n  s -> parse -> console\n}",
+    );
+    assert_eq!(made.told(), "");
+    let plan = made.plan();
+    assert_eq!(plan.agents.len(), 2);
+    for agent in &plan.agents {
+        assert_eq!(agent.sinks.len(), 2, "{}", agent.name);
+        assert_eq!(agent.error_chains, ["parse"]);
+    }
+}
+
+#[test]
+fn a_channel_under_a_claim_is_one_that_keeps() {
+    let agent = only("deliver at_least_once\nsource web = tail \"x\"\nweb -> console");
+    assert_eq!(agent.channels[0].kind, "file");
+    assert_eq!(agent.channels[0].settings["dirs"], serde_json::json!(["web.channel"]));
+    let agent = only("deliver at_most_once\nsource web = tail \"x\"\nweb -> console");
+    assert_eq!(agent.channels[0].kind, "memory");
+}
+
+#[test]
+fn runtime_says_what_is_put_in() {
+    let agent = only(
+        "runtime { default_channel: { kind: \"memory\", capacity: 7 } }\nsource web = tail \"x\"\nweb -> console",
+    );
+    assert_eq!(agent.channels[0].settings["capacity"], 7);
+}

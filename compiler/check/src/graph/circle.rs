@@ -169,6 +169,12 @@ struct Circle {
 fn circles(graph: &DiGraph<Vertex, Edge>) -> Vec<Circle> {
     let mut found = Vec::new();
     for component in kosaraju_scc(graph) {
+        // Most parts are alone, and on no circle unless they lead to themselves.
+        if let [one] = component[..]
+            && graph.find_edge(one, one).is_none()
+        {
+            continue;
+        }
         let inside: BTreeSet<NodeIndex> = component.iter().copied().collect();
         let all: Vec<EdgeIndex> = graph
             .edge_indices()

@@ -8,6 +8,9 @@ use super::context::{Context, shown};
 use crate::model::{Component, ComponentId, Word};
 
 pub(crate) fn check(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
+    if context.parts().all(|(_, part)| part.members.is_empty()) {
+        return;
+    }
     let circular = check_circles(context, out);
     for (id, part) in context.parts() {
         if part.word == Word::Group && !part.poisoned && !circular.contains(&id) {

@@ -9,7 +9,7 @@ use flow_diag::{Code, Diagnostic};
 use super::claim::has;
 use super::context::{Context, shown, word_of};
 use super::segment::{Branch, End, Head, Leaf, Segment};
-use crate::model::{Component, ComponentId, Word};
+use crate::model::{Component, ComponentId, InterceptorId, Word};
 
 pub(crate) fn check(
     context: &Context<'_>,
@@ -21,6 +21,7 @@ pub(crate) fn check(
         check_head(context, segment, out);
         check_ends(context, segment, out);
     }
+    check_idle_failures(context, out);
     let twice = check_twice(context, out);
     check_readers(context, &twice, out);
     check_copies(context, on_cycle, out);
@@ -126,6 +127,38 @@ fn in_unused_group(context: &Context<'_>, id: ComponentId) -> bool {
     context
         .parts()
         .any(|(other, part)| other != id && part.members.iter().any(|member| member.component == id))
+}
+
+/// F0402 for `x.errors -> …` when `x` stands in no chain: nothing will ever fail there.
+fn check_idle_failures(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
+    if context.model.incomplete {
+        return;
+    }
+    let used: BTreeSet<InterceptorId> = context
+        .segments
+        .list
+        .iter()
+        .flat_map(|segment| segment.steps())
+        .flat_map(|step| step.owners.iter().copied())
+        .collect();
+    for segment in &context.segments.list {
+        let Head::InterceptorErrors(id) = segment.head else { continue };
+        let Some(interceptor) = context.model.interceptors.get(id.0 as usize) else { continue };
+        let name = &interceptor.name;
+        if used.contains(&id) || interceptor.imported || context.model.poisoned.contains(name) {
+            continue;
+        }
+        out.push(
+            Diagnostic::new(
+                Code::F0402,
+                segment.head_span,
+                format!("nothing comes out of `{name}.errors`: `{name}` is in no chain"),
+            )
+            .label("no event can fail there")
+            .also(interceptor.span, "declared here")
+            .help(format!("put `-> {name} ->` into a chain, or remove this one")),
+        );
+    }
 }
 
 /// F0404 and F0415: what cannot stand at the head of a chain.
