@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flow_diag::{FileId, expect};
+use flow_diag::{Code, FileId, all_codes, expect};
 use flow_syntax::parse_file;
 
 fn cases(folder: &str) -> Vec<PathBuf> {
@@ -36,4 +36,20 @@ fn every_case_reports_what_it_says() {
         }
     }
     assert!(failures.is_empty(), "FLOW_UPDATE=1 rewrites the expectations\n{failures}");
+}
+
+/// No code of the parser is without a case. F0024 is about bytes that are no text and has its test beside its code.
+#[test]
+fn every_syntax_code_has_a_case() {
+    let mut seen = std::collections::BTreeSet::from([Code::F0024]);
+    for path in cases("parse") {
+        let text = std::fs::read_to_string(&path).expect("the case was listed");
+        seen.extend(expect::parse_expectations(&text).into_iter().map(|expectation| expectation.code));
+    }
+    let missing: Vec<&str> = all_codes()
+        .iter()
+        .filter(|entry| entry.name < "F0100" && !seen.contains(&entry.code))
+        .map(|entry| entry.name)
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
