@@ -307,7 +307,7 @@ impl Page<'_> {
         }
         let mut kept: Vec<&str> = Vec::new();
         kept.extend(
-            agent.sources.iter().filter(|one| can(&one.abilities, "replay")).map(|one| one.name.as_str()),
+            agent.sources.iter().filter(|one| can(&one.abilities, "stateful")).map(|one| one.name.as_str()),
         );
         kept.extend(
             agent.channels.iter().filter(|one| can(&one.abilities, "durable")).map(|one| one.name.as_str()),
