@@ -11,6 +11,7 @@ mod lines;
 mod listen;
 mod positions;
 mod rows;
+mod spool;
 mod stdin;
 mod syslog;
 mod tail;
@@ -26,6 +27,7 @@ pub fn register(registry: &mut Registry) {
     registry.sources.insert("exec", exec::exec);
     registry.sources.insert("generate", generate::generate);
     registry.sources.insert("http", http::http);
+    registry.sources.insert("spool", spool::spool);
     registry.sources.insert("stdin", stdin::stdin);
     registry.sources.insert("syslog", syslog::syslog);
     registry.sources.insert("tail", tail::tail);

@@ -189,6 +189,31 @@ impl Tailed {
         }
     }
 
+    /// Reads all that is left as one event.
+    pub fn visit_whole(&mut self, params: &ReadParams) -> Visit {
+        let Some(file) = &self.handle else { return Visit::Vanished };
+        let read = || -> io::Result<Option<(Box<Columns>, u64)>> {
+            let size = file.metadata()?.len();
+            if self.read > 0 {
+                return Ok(None);
+            }
+            let bytes = read_at(file, 0, size as usize)?;
+            let whole = Range::new(0, bytes.len());
+            let mut lines =
+                crate::sources::lines::Lines { bodies: vec![whole], consumed: bytes.len(), pieces: 0 };
+            let name = self.name.as_os_str().as_bytes();
+            let columns = columns_of(bytes, &mut lines, now_ms(), name.len() + ARENA_PADDING)
+                .and_then(|columns| add_headers(columns, params, name, 0))
+                .map_err(|_| io::Error::other("a batch is larger than 4 GiB"))?;
+            Ok((size > 0).then(|| (Box::new(columns), size)))
+        };
+        match read() {
+            Ok(Some((columns, end))) => Visit::Lines { columns, end, pieces: 0 },
+            Ok(None) => Visit::Nothing,
+            Err(error) => Visit::Failed(error),
+        }
+    }
+
     fn try_visit(&mut self, params: &ReadParams, at_end: bool) -> io::Result<Visit> {
         if self.handle.is_none() {
             match self.open()? {

@@ -5,8 +5,8 @@
 //! saves is repeated, never lost.
 
 mod discover;
-mod file;
-mod identity;
+pub mod file;
+pub mod identity;
 #[cfg(test)]
 mod tests;
 
