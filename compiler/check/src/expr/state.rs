@@ -9,6 +9,8 @@ pub(crate) struct State {
     pub headers: BTreeMap<String, HeaderInfo>,
     /// Headers that nothing here mentions can be there, too.
     pub others: bool,
+    /// Something before this place could not be resolved.
+    pub broken: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,12 +24,12 @@ pub(crate) struct HeaderInfo {
 impl State {
     /// Nothing is known.
     pub fn unknown() -> State {
-        State { headers: BTreeMap::new(), others: true }
+        State { headers: BTreeMap::new(), others: true, broken: false }
     }
 
     /// No header is there.
     pub fn empty() -> State {
-        State { headers: BTreeMap::new(), others: false }
+        State { headers: BTreeMap::new(), others: false, broken: false }
     }
 
     pub fn is_sure(&self, name: &str) -> bool {
@@ -69,6 +71,7 @@ impl State {
     /// What is known when events come from here or from `other`.
     pub fn merge(&mut self, other: &State) {
         self.others |= other.others;
+        self.broken |= other.broken;
         for (name, info) in &mut self.headers {
             match other.headers.get(name) {
                 Some(theirs) => {

@@ -447,12 +447,13 @@ impl Resolver<'_> {
         let item_local = frame.declare(item, item_ty, false);
         let index_local = index.map(|name| frame.declare(name, Type::Int, false));
         // what is known before the loop must hold for every round
-        let mut state = frame.state.clone();
         let narrowed = frame.narrowed.clone();
-        let sure_before = state.clone();
-        state.forget_assigned(body);
-        frame.state = state;
-        frame.narrowed.retain(|key| matches!(key, Key::Local(_)) && !assigned_in(body));
+        let sure_before = frame.state.clone();
+        let mut targets = Vec::new();
+        assigned_in(body, &mut targets);
+        for target in targets {
+            frame.forget_target(target);
+        }
         let (stmts, left) = self.block(frame, body);
         if left {
             frame.state = sure_before;
@@ -641,45 +642,47 @@ fn leaving_word(kind: &StmtKind) -> &'static str {
     }
 }
 
-fn assigned_in(body: &ast::Block) -> bool {
-    body.stmts.iter().any(|stmt| match &stmt.kind {
-        StmtKind::Assign { .. } => true,
-        StmtKind::If { then, otherwise, .. } => {
-            assigned_in(then)
-                || match otherwise {
-                    Some(ast::ElseBranch::Block(block)) => assigned_in(block),
-                    Some(ast::ElseBranch::If(_)) => true,
-                    None => false,
-                }
-        }
-        StmtKind::For { body, .. } => assigned_in(body),
-        StmtKind::Match { arms, .. } => arms.iter().any(|arm| assigned_in(&arm.body)),
-        _ => false,
-    })
-}
-
-impl State {
-    /// Before a loop: what its body assigns or removes is not known at its start.
-    fn forget_assigned(&mut self, body: &ast::Block) {
-        if assigned_in(body) || removes_in(body) {
-            self.forget();
-        }
+/// What a block assigns or removes, also in the blocks inside of it.
+fn assigned_in<'b>(body: &'b ast::Block, out: &mut Vec<&'b ast::LValue>) {
+    for stmt in &body.stmts {
+        assigned_by(stmt, out);
     }
 }
 
-fn removes_in(body: &ast::Block) -> bool {
-    body.stmts.iter().any(|stmt| match &stmt.kind {
-        StmtKind::Remove(_) => true,
+fn assigned_by<'b>(stmt: &'b ast::Stmt, out: &mut Vec<&'b ast::LValue>) {
+    match &stmt.kind {
+        StmtKind::Assign { target, .. } | StmtKind::Remove(target) => out.push(target),
         StmtKind::If { then, otherwise, .. } => {
-            removes_in(then)
-                || match otherwise {
-                    Some(ast::ElseBranch::Block(block)) => removes_in(block),
-                    Some(ast::ElseBranch::If(_)) => true,
-                    None => false,
-                }
+            assigned_in(then, out);
+            match otherwise {
+                Some(ast::ElseBranch::Block(block)) => assigned_in(block, out),
+                Some(ast::ElseBranch::If(stmt)) => assigned_by(stmt, out),
+                None => {}
+            }
         }
-        StmtKind::For { body, .. } => removes_in(body),
-        StmtKind::Match { arms, .. } => arms.iter().any(|arm| removes_in(&arm.body)),
-        _ => false,
-    })
+        StmtKind::For { body, .. } => assigned_in(body, out),
+        StmtKind::Match { arms, .. } => arms.iter().for_each(|arm| assigned_in(&arm.body, out)),
+        _ => {}
+    }
+}
+
+impl Frame {
+    /// Before a loop: what its body changes is not known at its start.
+    fn forget_target(&mut self, target: &ast::LValue) {
+        let local = self.var(&target.root.text).and_then(|var| match var.what {
+            VarKind::Local(local) => Some(local),
+            VarKind::Constant(_) => None,
+        });
+        if let Some(local) = local {
+            self.unlearn(&Key::Local(local));
+            return;
+        }
+        if let [Access::Member(name)] = target.path.as_slice() {
+            self.unlearn(&Key::Header(name.text.clone()));
+            if let Some(info) = self.state.headers.get_mut(&name.text) {
+                info.sure = false;
+                info.values = None;
+            }
+        }
+    }
 }

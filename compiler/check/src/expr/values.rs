@@ -100,6 +100,9 @@ impl Resolver<'_> {
         for item in items {
             let typed = self.expr(frame, item, item_want.as_ref());
             fails |= typed.fails;
+            if let Some(want) = item_want.as_ref().filter(|want| !want.is_dynamic()) {
+                self.expect_type(&typed, &want.clone().optional(), item, "each element");
+            }
             ty = Some(match ty {
                 None => typed.ty.clone(),
                 Some(before) => before.join(&typed.ty).unwrap_or(Type::Json),

@@ -84,6 +84,12 @@ impl<'a> Resolver<'a> {
         }
         self.report_unknown_place(scope, ctor, false);
         self.check_loose(scope, ctor);
+        state.broken = true;
+        if !last && let Some(id) = self.meant(scope, ctor) {
+            // as if it were written rightly, so that what leads there and on is not reported as unused
+            self.arrive(id, state);
+            return NodeKind::Place { id, optional, as_group };
+        }
         // in the middle it was an interceptor, most likely: what stands after it is reached
         if last { NodeKind::Poison } else { NodeKind::Steps(Vec::new()) }
     }
@@ -282,6 +288,22 @@ impl<'a> Resolver<'a> {
                 diagnostic.help(format!("there is a `{owner}.{0}`: write `{owner}.{0}`", first.text));
         }
         self.report(diagnostic);
+    }
+
+    /// The component that a misspelt name in the middle of a chain stands for.
+    fn meant(&self, scope: ScopeId, ctor: &ast::Ctor) -> Option<ComponentId> {
+        let [name] = ctor.kind.names.as_slice() else { return None };
+        let here = self.scope(scope).agent;
+        let passes = |id: ComponentId| {
+            let component = &self.model.components[id.0 as usize];
+            component.agent == here && matches!(component.word, Word::Channel | Word::Topic)
+        };
+        let names = self.visible(scope, |kind| matches!(kind, EntityKind::Component(id) if passes(*id)));
+        let near = flow_diag::suggest(&name.text, names.iter().map(String::as_str))?;
+        match self.entity_kind(self.lookup(scope, near)?) {
+            EntityKind::Component(id) if passes(id) => Some(id),
+            _ => None,
+        }
     }
 
     /// A flow, instance or import that has something of this name.

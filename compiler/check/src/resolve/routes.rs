@@ -118,8 +118,8 @@ impl<'a> Resolver<'a> {
         if let Some(after) = after {
             *state = after;
         }
-        if self.has_syntax_error(route.span) && arms.iter().all(|arm| arm.when.is_some()) {
-            // the missing `else` may be what could not be read
+        if (self.has_syntax_error(route.span) || state.broken) && arms.iter().all(|arm| arm.when.is_some()) {
+            // the missing `else`, or what the subject can be, may be what could not be read
             let span = route.head;
             let nodes = vec![Node { span, arrow: span, kind: NodeKind::Poison }];
             self.model.incomplete = true;

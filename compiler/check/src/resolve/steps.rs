@@ -27,6 +27,7 @@ impl<'a> Resolver<'a> {
             None => {
                 // the events go on all the same, as far as the shape is concerned
                 self.model.incomplete = true;
+                state.broken = true;
                 NodeKind::Steps(Vec::new())
             }
         }
@@ -43,7 +44,10 @@ impl<'a> Resolver<'a> {
         let name = self.in_place_name(scope, ctor);
         match self.kind_step(scope, state, kind, ctor, name, Vec::new(), true) {
             Some(step) => NodeKind::Steps(vec![step]),
-            None => NodeKind::Steps(Vec::new()),
+            None => {
+                state.broken = true;
+                NodeKind::Steps(Vec::new())
+            }
         }
     }
 
