@@ -138,6 +138,23 @@ fn stdin_to_console_ends_with_its_input() {
     assert_eq!(text(&output.stdout), "abc\nb\n");
 }
 
+/// `flowc run x.flow | head -1`: the reader has seen enough, and that is fine.
+#[test]
+fn a_reader_of_the_console_that_goes_away_ends_the_flow() {
+    let home = tempfile::tempdir().unwrap();
+    let lines: String = (0..200_000).map(|line| format!("line {line}\n")).collect();
+    fs::write(home.path().join("in.log"), lines).unwrap();
+    fs::write(home.path().join("x.flow"), "source web = tail \"in.log\"\nweb -> console\n").unwrap();
+    let mut child = flowc(home.path()).current_dir(home.path()).args(["run", "x.flow"]).spawn().unwrap();
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut output, &mut first).unwrap();
+    drop(output);
+    assert_eq!(first, "line 0\n");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+}
+
 /// A line that is not UTF-8, one of 10 MiB, an empty one and a last one without a newline go through unchanged.
 #[test]
 fn odd_lines_go_through_unchanged() {

@@ -119,6 +119,9 @@ pub enum SinkError {
     /// Trying again cannot help; the flow stops with this fault.
     #[error("{0}")]
     Fatal(Fault),
+    /// The reader has seen enough and went away (a closed pipe): the flow stops, and that is no failure.
+    #[error("{0}")]
+    Closed(Fault),
 }
 
 #[derive(Debug, thiserror::Error)]

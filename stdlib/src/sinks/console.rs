@@ -1,8 +1,8 @@
 //! The `console` sink: events on standard output or standard error, one a line.
 //!
-//! Writing may block: the host runs sinks so that other parts move on meanwhile. A terminal never gets bytes that it would obey; a pipe or file gets the bodies as they are. A reader that
-//! goes away is [`SinkError::Fatal`] without a code: the one such fault, by which the host knows that the flow
-//! ends here without an error.
+//! Writing may block: the host runs sinks so that other parts move on meanwhile. A terminal never gets bytes that it
+//! would obey; a pipe or file gets the bodies as they are. A reader that goes away is [`SinkError::Closed`]: the
+//! flow ends there, and that is no failure.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -82,7 +82,7 @@ impl Console {
 impl Sink for Console {
     async fn write(&mut self, batches: &[Batch]) -> Result<(), SinkError> {
         self.write_batches(batches).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => SinkError::Fatal(Fault::new("the reader of the output has gone away")),
+            ErrorKind::BrokenPipe => SinkError::Closed(Fault::new("the reader of the output has gone away")),
             _ => SinkError::Retry(
                 Fault::new(format!("cannot write to the terminal: {}", io_text(&error))).setting("target"),
             ),
@@ -226,6 +226,6 @@ mod tests {
             Console { lines, output: Box::new(Closed(1)), batch: 10, buffer: Vec::new(), row: Vec::new() };
         console.write(&batches).await.unwrap();
         let error = console.write(&batches).await.unwrap_err();
-        assert!(matches!(&error, SinkError::Fatal(fault) if fault.code.is_none()), "{error:?}");
+        assert!(matches!(&error, SinkError::Closed(_)), "{error:?}");
     }
 }

@@ -184,8 +184,8 @@ impl Drain {
                 match self.sinks[index].progress(work, &mut patience, moved).await {
                     Progress::Done | Progress::Later => {}
                     Progress::Halted => return Step::End(self.stopped()),
-                    Progress::Fatal(fault) => {
-                        self.sinks[index].fail(&fault);
+                    Progress::Fatal(fault, level) => {
+                        self.sinks[index].fail(&fault, level);
                         return Step::End(DrainEnd::Failed);
                     }
                 }

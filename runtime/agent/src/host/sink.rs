@@ -91,8 +91,8 @@ pub(super) enum Progress {
     Later,
     /// The limit for draining has passed while writing.
     Halted,
-    /// Trying again cannot help.
-    Fatal(Fault),
+    /// Trying again cannot help; the level says whether that is a failure.
+    Fatal(Fault, Level),
 }
 
 enum Written {
@@ -100,7 +100,7 @@ enum Written {
     Refused(Fault),
     Later,
     Halted,
-    Fatal(Fault),
+    Fatal(Fault, Level),
 }
 
 impl SinkSlot {
@@ -120,7 +120,7 @@ impl SinkSlot {
                 }
                 Written::Later => return Progress::Later,
                 Written::Halted => return Progress::Halted,
-                Written::Fatal(fault) => return Progress::Fatal(fault),
+                Written::Fatal(fault, level) => return Progress::Fatal(fault, level),
                 Written::Refused(fault) => {
                     let events: usize = piece.iter().map(Batch::len).sum();
                     if events > 1 {
@@ -174,7 +174,7 @@ impl SinkSlot {
             Progress::Halted => Progress::Halted,
             Progress::Later | Progress::Done => Progress::Done,
             // An optional branch stops nothing: it is tried again later.
-            Progress::Fatal(fault) => {
+            Progress::Fatal(fault, _) => {
                 self.later(&fault);
                 Progress::Done
             }
@@ -208,7 +208,8 @@ impl SinkSlot {
                     Written::Later
                 }
                 SinkError::Refused(fault) => Written::Refused(fault),
-                SinkError::Fatal(fault) => Written::Fatal(fault),
+                SinkError::Fatal(fault) => Written::Fatal(fault, Level::Error),
+                SinkError::Closed(fault) => Written::Fatal(fault, Level::Warning),
             },
             Some(Err(panic)) => {
                 self.sink = None;
@@ -253,9 +254,9 @@ impl SinkSlot {
     }
 
     /// Tells the fault that stops the run.
-    pub fn fail(&mut self, fault: &Fault) {
+    pub fn fail(&mut self, fault: &Fault, level: Level) {
         self.reporter.health.set(PartState::Failed);
-        self.reporter.report(Level::Error, fault);
+        self.reporter.report(level, fault);
     }
 
     /// An event that the destination refuses goes to `sink.errors`, or to the dead letters.
@@ -299,9 +300,15 @@ impl SinkSlot {
             Ok(Err(SinkError::Retry(fault) | SinkError::Refused(fault))) => {
                 self.reporter.report(Level::Warning, &fault);
             }
-            Ok(Err(SinkError::Fatal(fault))) => {
+            Ok(Err(error @ (SinkError::Fatal(_) | SinkError::Closed(_)))) => {
+                let (fault, level) = match error {
+                    SinkError::Closed(fault) => (fault, Level::Warning),
+                    SinkError::Fatal(fault) | SinkError::Retry(fault) | SinkError::Refused(fault) => {
+                        (fault, Level::Error)
+                    }
+                };
                 if self.required {
-                    self.fail(&fault);
+                    self.fail(&fault, level);
                     return false;
                 }
                 self.later(&fault);
@@ -323,7 +330,7 @@ impl SinkSlot {
             Some(limit) => timeout(limit, close).await.ok(),
         };
         let fault = match result {
-            Some(Ok(Ok(()))) => None,
+            Some(Ok(Ok(()) | Err(SinkError::Closed(_)))) => None,
             Some(Ok(Err(SinkError::Retry(fault) | SinkError::Refused(fault) | SinkError::Fatal(fault)))) => {
                 Some(fault)
             }
