@@ -156,3 +156,18 @@ fn long_chains_of_operators_are_refused_not_survived_by_luck() {
     let checked = checked(&text, &[], &[], &[]);
     assert!(codes(&checked).contains(&Code::F0023), "{:?}", checked.diagnostics.first());
 }
+
+#[test]
+fn deep_nesting_is_checked_or_refused() {
+    for (open, close) in
+        [("[", "]"), ("(1 + ", ")"), ("text(", ")"), ("if true { ", " } else { 1 }"), ("{ a: ", " }")]
+    {
+        let deep = format!("{}1{}", open.repeat(150), close.repeat(150));
+        let text = format!("interceptor look {{ let x = {deep} }}\nstdin -> look -> console\n");
+        checked(&text, &[], &[], &[]);
+    }
+    let blocks = format!("{}{}", "if header.a == \"x\" { ".repeat(150), "}".repeat(150));
+    checked(&format!("interceptor look {{ {blocks} }}\nstdin -> look -> console\n"), &[], &[], &[]);
+    let fans = format!("stdin -> {}console{}\n", "[".repeat(150), "]".repeat(150));
+    checked(&fans, &[], &[], &[]);
+}

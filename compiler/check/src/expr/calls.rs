@@ -490,10 +490,22 @@ impl<'a> Resolver<'a> {
         }
         let Some((wrong, _, overload)) = best else { return };
         let Some(param) = parameter_of(overload, wrong, &args[wrong]) else { return };
+        // a type variable is called what the arguments before made of it
+        let bound = |overload: &Signature<'_>, ty: &Type| {
+            let mut bindings = Bindings::default();
+            for (position, (arg, argument)) in args.iter().zip(arguments).enumerate().take(wrong) {
+                if let (Some(param), Argument::Typed(typed)) =
+                    (parameter_of(overload, position, arg), argument)
+                {
+                    unify(&param.ty, &typed.ty, &mut bindings, true);
+                }
+            }
+            bindings.apply(ty)
+        };
         let wanted = overloads
             .iter()
-            .filter_map(|one| parameter_of(one, wrong, &args[wrong]))
-            .map(|param| param.ty.present().with_article())
+            .filter_map(|one| parameter_of(one, wrong, &args[wrong]).map(|param| bound(one, &param.ty)))
+            .map(|ty| ty.present().with_article())
             .fold(Vec::new(), |mut all: Vec<String>, ty| {
                 if !all.contains(&ty) {
                     all.push(ty);
@@ -502,7 +514,7 @@ impl<'a> Resolver<'a> {
             });
         match &arguments[wrong] {
             Argument::Typed(typed) if wanted.len() == 1 => {
-                let want = param.ty.clone();
+                let want = bound(overload, &param.ty);
                 let what = format!("`{}` of `{}`", param.name, name.text);
                 let typed = typed.clone();
                 self.expect_type(&typed, &want, &args[wrong].value, &what);

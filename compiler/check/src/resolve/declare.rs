@@ -347,6 +347,39 @@ impl<'a> Resolver<'a> {
             next += 1;
             self.expand_use(scope, component, depth);
         }
+        if !self.with_unused_templates {
+            return;
+        }
+        self.with_unused_templates = false;
+        for index in 0..self.templates.len() {
+            if !self.used_templates.contains(&index) {
+                self.expand_unused(index);
+            }
+        }
+        for (scope, component, depth) in self.uses.split_off(next) {
+            self.expand_use(scope, component, depth);
+        }
+    }
+
+    /// A template that nobody uses, with any values of the right types.
+    fn expand_unused(&mut self, index: usize) {
+        let (decl, home) = self.templates[index];
+        let own = self.scope(home);
+        let inner = Scope {
+            parent: Some(home),
+            names: Default::default(),
+            agent: own.agent,
+            flow: own.flow,
+            prefix: format!("{}{}.", own.prefix, decl.name.text),
+            imported: own.imported,
+        };
+        let inner = self.new_scope(inner);
+        for param in &decl.params {
+            let ty = param.ty.as_ref().map_or(Type::Any, |ty| self.user_type(home, ty));
+            let kind = EntityKind::Constant(super::steps::stand_in(&ty), ty);
+            self.declare(inner, &param.name.text, param.name.span, kind);
+        }
+        self.declare_items(inner, &decl.items, 1);
     }
 
     fn expand_use(&mut self, scope: ScopeId, component: &'a ast::Component, depth: usize) {
@@ -355,6 +388,7 @@ impl<'a> Resolver<'a> {
         let template = match found.map(|entity| (entity, self.entity_kind(entity))) {
             Some((entity, EntityKind::Template(index))) => {
                 self.mark_used(entity);
+                self.used_templates.insert(index);
                 Some(index)
             }
             Some((_, EntityKind::Poison)) => None,

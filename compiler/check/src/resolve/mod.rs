@@ -100,6 +100,24 @@ pub(crate) fn resolve<'a>(
         .map(|one| (one.code, one.primary.span))
         .collect();
     resolver.run();
+    let unused = resolver.unused_templates();
+    if !unused.is_empty() {
+        // a template that nobody uses is checked as if somebody did, beside the program
+        let mut beside = Resolver::new(loaded, files, library, functions, params);
+        beside.syntax_errors = resolver.syntax_errors.clone();
+        beside.with_unused_templates = true;
+        beside.run();
+        let inside = |span: Span| {
+            unused.iter().any(|one| one.file == span.file && one.start <= span.start && span.end <= one.end)
+        };
+        // what a value would have to be is not known
+        let unknowable = [Code::F0206, Code::F0207, Code::F0216, Code::F0220];
+        let found = beside
+            .diagnostics
+            .into_iter()
+            .filter(|one| inside(one.primary.span) && !unknowable.contains(&one.code));
+        resolver.diagnostics.extend(found);
+    }
     (resolver.model, resolver.diagnostics)
 }
 
@@ -159,6 +177,8 @@ pub(crate) struct Resolver<'a> {
     feeders_left: BTreeMap<ComponentId, usize>,
     library_scope: ScopeId,
     instances: usize,
+    used_templates: BTreeSet<usize>,
+    with_unused_templates: bool,
     agent_hosts: Vec<(AgentId, ScopeId, &'a ast::Expr)>,
     runtimes: Vec<(ScopeId, &'a ast::Runtime)>,
     tests: Vec<(ScopeId, &'a ast::Test)>,
@@ -222,6 +242,8 @@ impl<'a> Resolver<'a> {
             feeders_left: BTreeMap::new(),
             library_scope: ScopeId(0),
             instances: 0,
+            used_templates: BTreeSet::new(),
+            with_unused_templates: false,
             agent_hosts: Vec::new(),
             runtimes: Vec::new(),
             tests: Vec::new(),
@@ -251,6 +273,13 @@ impl<'a> Resolver<'a> {
 
     pub fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// Where templates stand that nothing uses.
+    fn unused_templates(&self) -> Vec<Span> {
+        let unused =
+            self.templates.iter().enumerate().filter(|(index, _)| !self.used_templates.contains(index));
+        unused.map(|(_, (template, _))| template.span).collect()
     }
 
     /// A bracket that is never closed hides what comes after it: nobody knows what uses the parts before.

@@ -431,7 +431,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// A constant of a type, for code that nobody gives values.
-fn stand_in(ty: &Type) -> ir::Expr {
+pub(super) fn stand_in(ty: &Type) -> ir::Expr {
     use ir::Const;
     ir::Expr::Const(match ty {
         Type::Bool => Const::Bool(false),

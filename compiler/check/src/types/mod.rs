@@ -151,6 +151,7 @@ impl Type {
             Type::Int => "an int".into(),
             Type::Any => "anything".into(),
             Type::Secret => "a secret".into(),
+            Type::Optional(inner) if matches!(**inner, Type::Int | Type::Any) => format!("an {self}"),
             other => format!("a {other}"),
         }
     }
