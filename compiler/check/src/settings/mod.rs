@@ -4,6 +4,7 @@
 mod encode;
 mod resolve;
 mod times;
+mod values;
 
 use std::fmt;
 
