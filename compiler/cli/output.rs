@@ -25,6 +25,14 @@ pub fn block(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Where a line of the log is written: to stderr, over a live line that may stand there.
+pub fn log_writer() -> io::Stderr {
+    if live() {
+        block("\r\x1b[2K");
+    }
+    io::stderr()
+}
+
 /// Whether stderr may be coloured: a terminal, no `NO_COLOR` (no-color.org), not a dumb one.
 pub fn colour() -> bool {
     let no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

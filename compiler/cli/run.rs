@@ -75,15 +75,17 @@ pub fn run(arguments: &Arguments) -> Exit {
     }
 }
 
-/// `RUST_LOG` shows the program's own log; without it only what went wrong inside.
+/// `RUST_LOG` shows the program's own log; without it what a part warns of (a command's stderr, a file that was taken
+/// away) and what went wrong inside.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,flow_stdlib=warn,flow_agent=warn"));
     // A second subscriber is refused; the first one goes on.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(output::colour())
-        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_writer(output::log_writer)
         .try_init();
 }
 

@@ -165,7 +165,11 @@ impl Summary {
         let totals = Totals::of(status);
         let mut text = format!(
             "■ {} after {:.1} s: {} events in, {} out\n",
-            if end.failed { "ended with faults" } else { "done" },
+            match end {
+                End { failed: false, .. } => "done",
+                End { faults, .. } if faults.is_empty() => "stopped before everything was delivered",
+                End { .. } => "ended with faults",
+            },
             self.begun.elapsed().as_secs_f64(),
             number(totals.events_in),
             number(totals.events_out)
@@ -202,7 +206,8 @@ impl Summary {
             text.push('\n');
         }
         if end.events_left > 0 {
-            let _ = writeln!(text, "  {} events were not delivered in time", number(end.events_left));
+            let events = if end.events_left == 1 { "event was" } else { "events were" };
+            let _ = writeln!(text, "  {} {events} not delivered", number(end.events_left));
         }
         text
     }

@@ -224,6 +224,11 @@ pub trait Accept: Send + Sync {
     fn count(&self, what: &'static str, events: u64);
     /// The source is waiting for input and has sent everything it has.
     fn idle(&self);
+    /// Something the user should hear while the source goes on: a file that cannot be read, a saved position that
+    /// makes no sense.
+    fn warn(&self, fault: &Fault) {
+        tracing::warn!(code = fault.code.unwrap_or_default(), "{fault}");
+    }
 }
 
 impl SourceOutput {
@@ -259,6 +264,12 @@ impl SourceOutput {
 
     pub fn idle(&self) {
         self.inner.idle();
+    }
+
+    /// Tells the user, with the place in the text; the source goes on. Whoever calls it says a thing once, not at
+    /// every look.
+    pub fn warn(&self, fault: &Fault) {
+        self.inner.warn(fault);
     }
 }
 

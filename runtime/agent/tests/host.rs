@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flow_agent::status::PartState;
@@ -121,6 +122,35 @@ async fn after_the_limit_a_drain_is_given_up_and_nothing_counts_as_delivered() {
     assert_eq!(end.events_left, 1);
     drop(running);
     until("the source hears of it", || outcomes(&world) == [Ok(Outcome::Lost)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_waits_for_its_events_hears_of_the_end_of_draining() {
+    // The channel kept its events when its drain was given up, so the source waited for them until it was given up
+    // itself, ten seconds later, and was blamed for that.
+    let world = World::new();
+    world.hold("out");
+    let settled = Arc::new(AtomicBool::new(false));
+    let told = settled.clone();
+    world.source("in", move |output, mut stop| {
+        let told = told.clone();
+        async move {
+            let receipt = output.send_with_receipt(batch(&["a".to_owned()])).await?;
+            stop.stopped().await;
+            told.store(receipt.await == Ok(Outcome::Lost), Ordering::Relaxed);
+            Ok(())
+        }
+    });
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    let mut notices = running.notices();
+    until("it is in the channel", || channel_events(&running.status()) == 1).await;
+    let begun = tokio::time::Instant::now();
+    running.stop();
+    let end = running.wait().await;
+    assert!(end.failed && end.events_left == 1, "{end:?}");
+    assert!(settled.load(Ordering::Relaxed));
+    assert!(begun.elapsed() < Duration::from_secs(31), "{:?}", begun.elapsed());
+    assert!(notices.try_recv().is_err(), "nothing is told of a source that did stop");
 }
 
 #[tokio::test(start_paused = true)]
@@ -504,7 +534,7 @@ async fn a_failed_flow_lets_the_others_drain() {
     until("the run drains", || running.status().phase == Phase::Draining).await;
     world.release("two");
     let end = running.wait().await;
-    assert!(end.failed && end.events_left == 0, "{end:?}");
+    assert!(end.failed && end.events_left == 1, "{end:?}");
     assert_eq!(world.written("two"), ["kept"]);
     assert_eq!(outcomes(&world), [Ok(Outcome::Delivered), Ok(Outcome::Lost)]);
 }

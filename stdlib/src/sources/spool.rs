@@ -165,7 +165,8 @@ impl Source for Spool {
             Loaded::Entries(entries) => entries,
             Loaded::First => Vec::new(),
             Loaded::Corrupt(aside) => {
-                warn!("the saved positions make no sense and were moved to `{}`", aside.display());
+                let what = "the saved positions make no sense and were moved to";
+                output.warn(&Fault::new(format!("{what} `{}`", aside.display())));
                 Vec::new()
             }
         };
@@ -263,7 +264,8 @@ impl Spooling<'_> {
     /// Leaves a file alone until it changes.
     fn refuse(&mut self, path: &Path, version: Version, why: &str) {
         self.output.count("refused_files", 1);
-        warn!(code = "F0804", "`{}` {why}: it is left where it is", path.display());
+        let what = format!("`{}` {why}: it is left where it is", path.display());
+        self.output.warn(&Fault::new(what).code("F0804").setting("dir"));
         self.refused.insert(path.to_owned(), version);
     }
 
@@ -385,7 +387,8 @@ impl Spooling<'_> {
         }
         self.finish(key).await;
         if self.unsaved && Instant::now() >= self.next_save && self.save().is_err() {
-            warn!("cannot save the positions of `{}`", self.spool.settings.dir.display());
+            let dir = self.spool.settings.dir.display();
+            self.output.warn(&Fault::new(format!("cannot save the positions of `{dir}`")).code("F0806"));
         }
     }
 

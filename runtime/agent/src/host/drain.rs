@@ -40,6 +40,8 @@ pub(super) struct Drain {
 #[derive(Default)]
 pub(super) struct DrainCounts {
     pub committed: Count,
+    /// Events in the channel when its drain ended early.
+    pub left: Count,
     pub transactions: Count,
 }
 
@@ -62,7 +64,10 @@ enum Step {
 impl Drain {
     pub async fn run(mut self) -> DrainEnd {
         let end = self.drain().await;
-        if end == DrainEnd::Failed {
+        if end != DrainEnd::Drained {
+            // Nobody takes from it any more: the sources of a volatile channel hear that their events are lost,
+            // instead of waiting for them until they are given up.
+            self.counts.left.add(self.channel.status().events);
             self.channel.abandon();
         }
         let limit = (end == DrainEnd::Halted).then_some(HALT_CLOSE_MAX);

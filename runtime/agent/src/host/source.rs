@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::counters::{Count, NamedCounts};
 use crate::dead::{DeadLetters, Letter};
 use crate::status::{PartState, Phase};
-use crate::traits::{Accept, Context, Source, SourceError, SourceFactory, SourceOutput, Stop};
+use crate::traits::{Accept, Context, Fault, Source, SourceError, SourceFactory, SourceOutput, Stop};
 
 /// The receiving end of one source.
 pub(super) struct Intake {
@@ -105,6 +105,10 @@ impl Accept for Intake {
 
     fn idle(&self) {
         self.counts.idle.store(true, Ordering::Relaxed);
+    }
+
+    fn warn(&self, fault: &Fault) {
+        self.reporter.report(Level::Warning, fault);
     }
 }
 

@@ -12,7 +12,7 @@ use super::build::BuiltAgent;
 use super::drain::{Drain, DrainEnd, HALT_CLOSE_MAX};
 use super::guard::guarded;
 use super::report::{Level, Reports};
-use super::view::AgentView;
+use super::view::{AgentView, ChannelView};
 use super::{Command, End};
 use crate::status::{PartState, Phase, Status};
 use crate::traits::{Channel, Fault};
@@ -127,9 +127,10 @@ impl Supervision {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     late = true;
                     if *self.shared.phase.borrow() >= Phase::Halting {
+                        // Until then a source may have waited to hear what becomes of its events.
+                        self.shared.tell_late_sources(self.drain_max);
                         break;
                     }
-                    self.shared.tell_late_sources(self.drain_max);
                     self.shared.enter(Phase::Halting);
                     deadline = Some(Instant::now() + HALT_CLOSE_MAX + GIVE_UP_MAX);
                 }
@@ -152,7 +153,7 @@ impl Supervision {
         }
         // A component that blocks cannot be given up; its thread ends with the process.
         let _ = timeout(GIVE_UP_MAX, tasks.shutdown()).await;
-        self.finish(&feeding, broken, late);
+        self.finish(broken, late);
     }
 
     /// Sources stop; from now on there is a limit.
@@ -162,9 +163,9 @@ impl Supervision {
         deadline.get_or_insert_with(|| Instant::now() + self.drain_max);
     }
 
-    fn finish(&self, feeding: &[Feeding], broken: bool, late: bool) {
-        let channels = feeding.iter().flat_map(|feeding| &feeding.channels);
-        let events_left = channels.map(|channel| channel.status().events).sum();
+    fn finish(&self, broken: bool, late: bool) {
+        let channels = self.shared.agents.iter().flat_map(|agent| &agent.channels);
+        let events_left = channels.map(ChannelView::events_left).sum();
         for agent in &self.shared.agents {
             if let Err(fault) = agent.dead.sync() {
                 tracing::warn!(agent = agent.name, "{fault}");

@@ -84,6 +84,11 @@ impl SourceView {
 }
 
 impl ChannelView {
+    /// Events that nobody has taken. A volatile channel lets go of them when its drain ends early.
+    pub fn events_left(&self) -> u64 {
+        self.channel.status().events.max(self.counts.left.get())
+    }
+
     fn status(&self) -> ChannelReport {
         ChannelReport {
             name: self.name.clone(),

@@ -21,7 +21,7 @@ use flow_agent::{Context, Fault, Source, SourceError, SourceOutput, Stop, decode
 use flow_plan::settings::{Duration, Settings};
 use flow_plan::{Batch, Outcome};
 use serde::Deserialize;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::discover::{Files, Fresh, Kept, Position};
 use self::file::{ReadParams, Visit};
@@ -146,7 +146,8 @@ impl<'a> Tailing<'a> {
             Loaded::Entries(entries) => (false, entries),
             Loaded::Corrupt(aside) => {
                 let aside = aside.display();
-                warn!("the saved positions make no sense and were moved to `{aside}`: files are read again");
+                let what = "the saved positions make no sense and were moved to";
+                output.warn(&Fault::new(format!("{what} `{aside}`: files are read again")));
                 (false, Vec::new())
             }
         };
@@ -183,7 +184,8 @@ impl<'a> Tailing<'a> {
                 let fault = Fault::new(format!("`{text}` matches no file")).code("F0805").setting("path");
                 return Err(SourceError::Fatal(fault));
             }
-            warn!(code = "F0805", "`{text}` matches no file now");
+            let fault = Fault::new(format!("`{text}` matches no file now")).code("F0805").setting("path");
+            tailing.output.warn(&fault.help("nothing, if it is to come: it is looked for"));
         }
         Ok(tailing)
     }
@@ -365,7 +367,9 @@ impl<'a> Tailing<'a> {
         }
         if report.more {
             let most = super::globs::FILES_MAX;
-            warn!("`{}` matches more than {most} files; the others are not read", self.tail.patterns.text());
+            let text = self.tail.patterns.text();
+            let what = format!("`{text}` matches more than {most} files; the others are not read");
+            self.warn_once(Path::new(""), &Fault::new(what).setting("path"));
         }
         let every = if self.waiting { self.tail.settings.poll } else { self.tail.settings.refresh };
         self.next_look = after(began, every);
@@ -385,7 +389,7 @@ impl<'a> Tailing<'a> {
         }
         self.warned.insert(path.to_owned(), now);
         self.output.count("unreadable_files", 1);
-        warn!(code = fault.code.unwrap_or_default(), "{fault}");
+        self.output.warn(fault);
     }
 
     /// Finds out which quiet files have news.
