@@ -15,7 +15,7 @@ use tokio::io::AsyncRead;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::feed::{Chunk, LineReader, Pump, QUEUE_CHUNKS};
+use super::feed::{Chunk, Input, LineReader, Pump, QUEUE_CHUNKS};
 use super::lines::Cut;
 use super::positions::plain;
 use super::rows::{HeaderTarget, Stamp, now_ms};
@@ -169,18 +169,19 @@ impl Exec {
         let reading = async move {
             let out = async {
                 if let Some(stdout) = stdout {
-                    forward(LineReader::new(stdout, settings.read, cut), "stdout", to_out).await;
+                    forward(LineReader::new(Input::new(stdout, settings.read, None), cut), "stdout", to_out)
+                        .await;
                 }
             };
             let err = async {
                 match stderr {
                     Some(stderr) if settings.stderr == Stderr::Events => {
-                        let reader = LineReader::new(stderr, settings.read, cut);
+                        let reader = LineReader::new(Input::new(stderr, settings.read, None), cut);
                         forward(reader, "stderr", to_err).await;
                     }
                     Some(stderr) => {
                         let cut = Cut { line_max: 4096, ..cut };
-                        log(LineReader::new(stderr, 4096, cut), &settings.command).await;
+                        log(LineReader::new(Input::new(stderr, 4096, None), cut), &settings.command).await;
                     }
                     None => {}
                 }

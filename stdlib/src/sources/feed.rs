@@ -11,6 +11,7 @@ use flow_plan::{Batch, Range};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
+use super::budget::Share;
 use super::lines::{Cut, Lines, cut_lines};
 use super::rows::{HeaderTarget, Stamp};
 
@@ -147,47 +148,101 @@ pub fn full() -> SourceError {
 
 /// Lines of an asynchronous reader, many at a time.
 pub struct LineReader<R> {
-    reader: R,
-    buffer: Vec<u8>,
+    input: Input<R>,
     /// Bytes at the start of the buffer that hold no line end.
     looked_at: usize,
-    read: usize,
     cut: Cut,
-    ended: bool,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
-    pub fn new(reader: R, read: usize, cut: Cut) -> LineReader<R> {
-        LineReader { reader, buffer: Vec::new(), looked_at: 0, read, cut, ended: false }
-    }
-
-    /// Bytes of an unfinished line.
-    pub fn unfinished(&self) -> usize {
-        self.buffer.len()
+    pub fn new(input: Input<R>, cut: Cut) -> LineReader<R> {
+        LineReader { input, looked_at: 0, cut }
     }
 
     /// The next lines, with the bytes that their ranges refer to. `None` at the end. Waiting may be given up at
-    /// any time without losing bytes.
+    /// any time without losing bytes. After an error what has come is a line.
     pub async fn next(&mut self) -> io::Result<Option<(Vec<u8>, Lines)>> {
         loop {
-            let fresh = &self.buffer[self.looked_at.min(self.buffer.len())..];
+            let bytes = self.input.bytes();
+            let fresh = &bytes[self.looked_at.min(bytes.len())..];
             let worth =
-                self.ended || self.buffer.len() > self.cut.line_max || memchr::memchr(b'\n', fresh).is_some();
+                self.input.ended || bytes.len() > self.cut.line_max || memchr::memchr(b'\n', fresh).is_some();
             if worth {
-                let lines = cut_lines(&self.buffer, Cut { at_end: self.ended, ..self.cut });
+                let lines = cut_lines(bytes, Cut { at_end: self.input.ended, ..self.cut });
                 if !lines.bodies.is_empty() {
-                    let rest = self.buffer.split_off(lines.consumed);
-                    let bytes = std::mem::replace(&mut self.buffer, rest);
                     self.looked_at = 0;
-                    return Ok(Some((bytes, lines)));
+                    return Ok(Some((self.input.split(lines.consumed), lines)));
                 }
             }
-            if self.ended {
+            if self.input.ended {
                 return Ok(None);
             }
-            self.looked_at = self.buffer.len();
-            self.buffer.reserve(self.read);
-            self.ended = self.reader.read_buf(&mut self.buffer).await? == 0;
+            self.looked_at = self.input.bytes().len();
+            self.input.read().await?;
         }
+    }
+
+    /// Nothing more is read: what has come is a line.
+    pub fn end(&mut self) {
+        self.input.ended = true;
+    }
+}
+
+/// Bytes that have come and are not taken yet.
+pub struct Input<R> {
+    reader: R,
+    buffer: Vec<u8>,
+    /// Bytes per read.
+    read: usize,
+    share: Option<Share>,
+    pub ended: bool,
+}
+
+impl<R: AsyncRead + Unpin> Input<R> {
+    /// `share`: bounds what waits here, together with others.
+    pub fn new(reader: R, read: usize, share: Option<Share>) -> Input<R> {
+        Input { reader, buffer: Vec::new(), read: read.max(1), share, ended: false }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Reads once. [`io::ErrorKind::OutOfMemory`]: the share allows no more. Nothing is lost when it is not waited
+    /// for to the end.
+    pub async fn read(&mut self) -> io::Result<()> {
+        self.buffer.reserve(self.read);
+        let count = match self.reader.read_buf(&mut self.buffer).await {
+            Ok(count) => count,
+            Err(error) => {
+                self.ended = true;
+                return Err(error);
+            }
+        };
+        self.ended = count == 0;
+        if let Some(share) = &mut self.share
+            && !share.set(self.buffer.len())
+        {
+            self.ended = true;
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(())
+    }
+
+    /// Takes bytes from the start. A few are copied, so that a short line does not hold a large buffer.
+    pub fn split(&mut self, at: usize) -> Vec<u8> {
+        let taken = if at < self.buffer.capacity() / 2 {
+            let taken = self.buffer[..at].to_vec();
+            self.buffer.drain(..at);
+            taken
+        } else {
+            let rest = self.buffer.split_off(at);
+            std::mem::replace(&mut self.buffer, rest)
+        };
+        if let Some(share) = &mut self.share {
+            // Less than before is always allowed.
+            share.set(self.buffer.len());
+        }
+        taken
     }
 }

@@ -4,48 +4,57 @@
 use std::io;
 
 use flow_plan::Range;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 
+use super::feed::Input;
 use super::lines::{Cut, Lines};
 
 /// Digits of a length, at most.
 const LENGTH_DIGITS_MAX: usize = 9;
 
 pub struct FrameReader<R> {
-    reader: R,
-    buffer: Vec<u8>,
-    read: usize,
+    input: Input<R>,
     cut: Cut,
-    ended: bool,
     /// Bytes that still belong to a message longer than the bound.
     rest_of_frame: usize,
+    /// Bytes at the start of the buffer that hold no line end.
+    looked_at: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    pub fn new(reader: R, read: usize, cut: Cut) -> FrameReader<R> {
-        FrameReader { reader, buffer: Vec::new(), read, cut, ended: false, rest_of_frame: 0 }
-    }
-
-    pub fn unfinished(&self) -> usize {
-        self.buffer.len()
+    pub fn new(input: Input<R>, cut: Cut) -> FrameReader<R> {
+        FrameReader { input, cut, rest_of_frame: 0, looked_at: 0 }
     }
 
     /// As [`super::feed::LineReader::next`].
     pub async fn next(&mut self) -> io::Result<Option<(Vec<u8>, Lines)>> {
         loop {
-            let lines =
-                cut_frames(&self.buffer, Cut { at_end: self.ended, ..self.cut }, &mut self.rest_of_frame);
-            if lines.consumed > 0 {
-                let rest = self.buffer.split_off(lines.consumed);
-                let bytes = std::mem::replace(&mut self.buffer, rest);
-                return Ok(Some((bytes, lines)));
+            let bytes = self.input.bytes();
+            // A message that comes byte by byte is not looked through again for each.
+            let worth = self.looked_at <= LENGTH_DIGITS_MAX + 2
+                || self.input.ended
+                || self.rest_of_frame > 0
+                || bytes.len() > self.cut.line_max
+                || memchr::memchr(b'\n', &bytes[self.looked_at.min(bytes.len())..]).is_some();
+            if worth {
+                let cut = Cut { at_end: self.input.ended, ..self.cut };
+                let lines = cut_frames(bytes, cut, &mut self.rest_of_frame);
+                if lines.consumed > 0 {
+                    self.looked_at = 0;
+                    return Ok(Some((self.input.split(lines.consumed), lines)));
+                }
             }
-            if self.ended {
+            if self.input.ended {
                 return Ok(None);
             }
-            self.buffer.reserve(self.read);
-            self.ended = self.reader.read_buf(&mut self.buffer).await? == 0;
+            self.looked_at = self.input.bytes().len();
+            self.input.read().await?;
         }
+    }
+
+    /// Nothing more is read: what has come is a message.
+    pub fn end(&mut self) {
+        self.input.ended = true;
     }
 }
 

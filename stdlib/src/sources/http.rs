@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::bodies::{Format, decode_events, decompress};
-use super::listen::{Address, Bound, announce, bind_tcp, parse_address};
+use super::listen::{Held, bind_tcp, parse_address};
 use super::rows::{HeaderTarget, Stamp};
 
 /// Bytes of the head of a request, at most.
@@ -62,17 +62,16 @@ enum Confirm {
 }
 
 struct Http {
-    address: Address,
     service: Arc<Service>,
-    bound: Bound,
+    listener: Held<std::net::TcpListener>,
 }
 
 /// Makes the source.
 pub fn http(settings: &Settings, context: &Context) -> Result<Box<dyn Source>, Fault> {
-    Ok(Box::new(new(settings, context, None)?))
+    Ok(Box::new(new(settings, context)?))
 }
 
-fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Http, Fault> {
+fn new(settings: &Settings, context: &Context) -> Result<Http, Fault> {
     let settings: HttpSettings = decode_settings(settings)?;
     let address = parse_address(&settings.listen, "listen")?;
     let path = match (&settings.path, &address.path) {
@@ -106,14 +105,14 @@ fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Http, Fau
         context: context.clone(),
         settings,
     };
-    Ok(Http { address, service: Arc::new(service), bound })
+    let listener = bind_tcp(&address, "listen")?;
+    Ok(Http { service: Arc::new(service), listener })
 }
 
 #[async_trait]
 impl Source for Http {
     async fn run(&mut self, output: SourceOutput, mut stop: Stop) -> Result<(), SourceError> {
-        let listener = bind_tcp(&self.address, "listen").await?;
-        announce(&mut self.bound, listener.local_addr());
+        let listener = self.listener.take()?;
         let places = Arc::new(Semaphore::new(self.service.settings.connections_max));
         let mut connections = JoinSet::new();
         loop {

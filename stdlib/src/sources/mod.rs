@@ -1,5 +1,6 @@
 //! The sources of the library: where events enter.
 
+mod budget;
 mod exec;
 mod feed;
 mod framing;
@@ -9,6 +10,7 @@ mod http;
 mod ledger;
 mod lines;
 mod listen;
+mod owner;
 mod positions;
 mod rows;
 mod spool;

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 
 use super::feed::{Pump, QUEUE_CHUNKS};
 use super::lines::Cut;
-use super::listen::{Address, Bound, announce, bind_tcp, bind_udp, parse_address};
+use super::listen::{Held, bind_tcp, bind_udp, parse_address};
 use super::rows::{HeaderTarget, Stamp};
-use super::tcp::Connections;
+use super::tcp::{Connections, UNFINISHED_BYTES_MAX};
 use super::udp::Datagrams;
 use crate::functions::syslog::{Message, parse};
 
@@ -34,6 +34,7 @@ struct SyslogSettings {
     linger: Duration,
     line_max: usize,
     queue: usize,
+    buffer: Option<usize>,
     connections_max: usize,
     idle: Duration,
     peer_header: Option<String>,
@@ -63,20 +64,23 @@ enum Time {
 
 struct Syslog {
     settings: SyslogSettings,
-    address: Address,
-    tcp: bool,
+    socket: Socket,
     reader: MessageReader,
     peer_header: Option<HeaderTarget>,
     stamp: Stamp,
-    bound: Bound,
+}
+
+enum Socket {
+    Tcp(Held<std::net::TcpListener>),
+    Udp(Held<std::net::UdpSocket>),
 }
 
 /// Makes the source.
 pub fn syslog(settings: &Settings, context: &Context) -> Result<Box<dyn Source>, Fault> {
-    Ok(Box::new(new(settings, context, None)?))
+    Ok(Box::new(new(settings, context)?))
 }
 
-fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Syslog, Fault> {
+fn new(settings: &Settings, context: &Context) -> Result<Syslog, Fault> {
     let settings: SyslogSettings = decode_settings(settings)?;
     let address = parse_address(&settings.listen, "listen")?;
     let tcp = match address.scheme.as_deref() {
@@ -113,7 +117,12 @@ fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Syslog, F
         error: header("syslog_error"),
     };
     let peer_header = HeaderTarget::optional(&settings.peer_header, context);
-    Ok(Syslog { settings, address, tcp, reader, peer_header, stamp: Stamp::new(context), bound })
+    let socket = if tcp {
+        Socket::Tcp(bind_tcp(&address, "listen")?)
+    } else {
+        Socket::Udp(bind_udp(&address, "listen", settings.buffer)?)
+    };
+    Ok(Syslog { settings, socket, reader, peer_header, stamp: Stamp::new(context) })
 }
 
 #[async_trait]
@@ -123,27 +132,28 @@ impl Source for Syslog {
         let reader = &self.reader;
         let finish = |columns| reader.apply(columns);
         let rows_max = settings.batch.max(1);
-        if !self.tcp {
-            let socket = bind_udp(&self.address, "listen").await?;
-            announce(&mut self.bound, socket.local_addr());
-            let datagrams = Datagrams {
-                rows_max,
-                linger: settings.linger.std(),
-                queue_bytes: settings.queue,
-                split: false,
-                peer_header: self.peer_header.clone(),
-                stamp: &self.stamp,
-                finish: Some(&finish),
-            };
-            return datagrams.run(socket, &output, stop).await;
-        }
-        let listener = bind_tcp(&self.address, "listen").await?;
-        announce(&mut self.bound, listener.local_addr());
+        let listener = match &mut self.socket {
+            Socket::Tcp(listener) => listener.take()?,
+            Socket::Udp(socket) => {
+                let socket = socket.take()?;
+                let datagrams = Datagrams {
+                    rows_max,
+                    linger: settings.linger.std(),
+                    queue_bytes: settings.queue,
+                    split: false,
+                    peer_header: self.peer_header.clone(),
+                    stamp: &self.stamp,
+                    finish: Some(&finish),
+                };
+                return datagrams.run(socket, &output, stop).await;
+            }
+        };
         let connections = Connections {
             cut: Cut { rows_max, line_max: settings.line_max.max(1), at_end: false, crlf: true },
             counted_frames: true,
             connections_max: settings.connections_max,
             idle: settings.idle.std(),
+            unfinished_max: UNFINISHED_BYTES_MAX,
         };
         let (sender, chunks) = mpsc::channel(QUEUE_CHUNKS);
         let pump = Pump {
@@ -281,12 +291,13 @@ mod tests {
     async fn start(flow: &Arc<Collector>, changes: Value) -> (Running, std::net::SocketAddr) {
         let defaults = json!({"listen": ":0", "format": "auto", "body": "message", "time": "message",
             "zone": "Europe/Paris", "structured": true, "batch": 1000, "linger": 0, "line_max": 1 << 20,
-            "queue": 1 << 20, "connections_max": 10, "idle": 60_000_000_000u64, "peer_header": null});
-        let (sender, bound) = tokio::sync::oneshot::channel();
-        let settings = settings(defaults, changes);
-        let source = new(&settings, &context(Path::new("/nowhere")), Some(sender)).unwrap();
-        let running = Running::start(Box::new(source), flow);
-        (running, bound.await.unwrap())
+            "queue": 1 << 20, "buffer": null, "connections_max": 10, "idle": 60_000_000_000u64, "peer_header": null});
+        let source = new(&settings(defaults, changes), &context(Path::new("/nowhere"))).unwrap();
+        let address = match &source.socket {
+            Socket::Tcp(listener) => listener.address(),
+            Socket::Udp(socket) => socket.address(),
+        };
+        (Running::start(Box::new(source), flow), address)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,8 +360,8 @@ mod tests {
     fn a_wrong_transport_or_zone_is_a_fault_of_its_setting() {
         let all = json!({"listen": "http://:1", "format": "auto", "body": "message", "time": "message",
             "zone": null, "structured": true, "batch": 1000, "linger": 0, "line_max": 1 << 20,
-            "queue": 1 << 20, "connections_max": 10, "idle": 1, "peer_header": null});
-        let make = |changes| new(&settings(all.clone(), changes), &context(Path::new("/nowhere")), None);
+            "queue": 1 << 20, "buffer": null, "connections_max": 10, "idle": 1, "peer_header": null});
+        let make = |changes| new(&settings(all.clone(), changes), &context(Path::new("/nowhere")));
         assert_eq!(make(json!({})).err().unwrap().setting, Some("listen"));
         let zone = json!({"listen": ":1", "zone": "Nowhere/Land"});
         assert_eq!(make(zone).err().unwrap().setting, Some("zone"));

@@ -1,7 +1,6 @@
 //! `tcp`: lines from connections. The connections of `syslog` are read here, too.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
@@ -12,14 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::feed::{Chunk, LineReader, Pump, QUEUE_CHUNKS};
+use super::budget::{Budget, Share};
+use super::feed::{Chunk, Input, LineReader, Pump, QUEUE_CHUNKS};
 use super::framing::FrameReader;
 use super::lines::Cut;
-use super::listen::{Address, Bound, announce, bind_tcp, parse_address};
+use super::listen::{Held, bind_tcp, parse_address};
 use super::rows::{HeaderTarget, Stamp, now_ms};
 
 /// Bytes of unfinished lines of all connections together; who goes beyond is disconnected and counted.
-const UNFINISHED_BYTES_MAX: usize = 256 << 20;
+pub const UNFINISHED_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes per read of a connection.
 const READ_BYTES: usize = 64 << 10;
@@ -38,29 +38,28 @@ struct TcpSettings {
 
 struct Tcp {
     settings: TcpSettings,
-    address: Address,
     peer_header: Option<HeaderTarget>,
     stamp: Stamp,
-    bound: Bound,
+    listener: Held<std::net::TcpListener>,
 }
 
 /// Makes the source.
 pub fn tcp(settings: &Settings, context: &Context) -> Result<Box<dyn Source>, Fault> {
-    Ok(Box::new(new(settings, context, None)?))
+    Ok(Box::new(new(settings, context)?))
 }
 
-fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Tcp, Fault> {
+fn new(settings: &Settings, context: &Context) -> Result<Tcp, Fault> {
     let settings: TcpSettings = decode_settings(settings)?;
     let address = parse_address(&settings.listen, "listen")?;
     let peer_header = HeaderTarget::optional(&settings.peer_header, context);
-    Ok(Tcp { settings, address, peer_header, stamp: Stamp::new(context), bound })
+    let listener = bind_tcp(&address, "listen")?;
+    Ok(Tcp { settings, peer_header, stamp: Stamp::new(context), listener })
 }
 
 #[async_trait]
 impl Source for Tcp {
     async fn run(&mut self, output: SourceOutput, mut stop: Stop) -> Result<(), SourceError> {
-        let listener = bind_tcp(&self.address, "listen").await?;
-        announce(&mut self.bound, listener.local_addr());
+        let listener = self.listener.take()?;
         let settings = &self.settings;
         let cut = Cut {
             rows_max: settings.batch.max(1),
@@ -74,6 +73,7 @@ impl Source for Tcp {
             counted_frames: false,
             connections_max: settings.connections_max,
             idle: settings.idle.std(),
+            unfinished_max: UNFINISHED_BYTES_MAX,
         };
         let pump = Pump {
             rows_max: cut.rows_max,
@@ -96,6 +96,8 @@ pub struct Connections {
     pub counted_frames: bool,
     pub connections_max: usize,
     pub idle: StdDuration,
+    /// Bytes of unfinished lines of all together.
+    pub unfinished_max: usize,
 }
 
 impl Connections {
@@ -108,7 +110,7 @@ impl Connections {
         mut stop: Stop,
     ) -> Result<(), SourceError> {
         let places = Arc::new(Semaphore::new(self.connections_max));
-        let unfinished = Arc::new(AtomicUsize::new(0));
+        let unfinished = Budget::new(self.unfinished_max, self.connections_max);
         // Dropping the set ends its tasks.
         let mut tasks = JoinSet::new();
         loop {
@@ -116,10 +118,10 @@ impl Connections {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => match places.clone().try_acquire_owned() {
                         Ok(place) => {
-                            let (to, output, unfinished) = (to.clone(), output.clone(), unfinished.clone());
+                            let (to, output, unfinished) = (to.clone(), output.clone(), unfinished.share());
                             let peer: Arc<str> = Arc::from(peer.to_string());
                             tasks.spawn(async move {
-                                self.read(stream, peer, to, &output, &unfinished).await;
+                                self.read(stream, peer, to, &output, unfinished).await;
                                 drop(place);
                             });
                         }
@@ -144,31 +146,30 @@ impl Connections {
         peer: Arc<str>,
         to: mpsc::Sender<Chunk>,
         output: &SourceOutput,
-        unfinished: &AtomicUsize,
+        unfinished: Share,
     ) {
-        let mut reader = Reader::new(stream, self);
-        let mut share = Share { of: unfinished, bytes: 0 };
+        let mut reader = Reader::new(stream, self, unfinished);
         loop {
             let next = match tokio::time::timeout(self.idle, reader.next()).await {
                 Ok(Ok(Some(next))) => next,
                 Ok(Ok(None)) => return,
                 Ok(Err(error)) => {
                     tracing::debug!("connection of {peer} failed: {error}");
-                    output.count("failed_connections", 1);
-                    return;
+                    let refused = error.kind() == std::io::ErrorKind::OutOfMemory;
+                    output.count(if refused { "refused_connections" } else { "failed_connections" }, 1);
+                    // What has come is delivered all the same.
+                    reader.end();
+                    continue;
                 }
                 Err(_) => {
                     output.count("idle_connections", 1);
-                    return;
+                    reader.end();
+                    continue;
                 }
             };
             let (bytes, mut lines) = next;
             if lines.pieces > 0 {
                 output.count("line_pieces", lines.pieces);
-            }
-            if !share.set(reader.unfinished()) {
-                output.count("refused_connections", 1);
-                return;
             }
             let bodies = std::mem::take(&mut lines.bodies);
             let chunk = Chunk { bytes, bodies, time_ms: now_ms(), origin: Some(peer.clone()) };
@@ -179,39 +180,18 @@ impl Connections {
     }
 }
 
-/// A connection's part of all unfinished lines.
-struct Share<'a> {
-    of: &'a AtomicUsize,
-    bytes: usize,
-}
-
-impl Share<'_> {
-    /// `false`: there is too much.
-    fn set(&mut self, bytes: usize) -> bool {
-        let before = self.of.fetch_add(bytes, Ordering::Relaxed);
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = bytes;
-        before <= UNFINISHED_BYTES_MAX
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 enum Reader {
     Lines(LineReader<TcpStream>),
     Frames(FrameReader<TcpStream>),
 }
 
 impl Reader {
-    fn new(stream: TcpStream, how: &Connections) -> Reader {
+    fn new(stream: TcpStream, how: &Connections, share: Share) -> Reader {
+        let input = Input::new(stream, READ_BYTES, Some(share));
         if how.counted_frames {
-            Reader::Frames(FrameReader::new(stream, READ_BYTES, how.cut))
+            Reader::Frames(FrameReader::new(input, how.cut))
         } else {
-            Reader::Lines(LineReader::new(stream, READ_BYTES, how.cut))
+            Reader::Lines(LineReader::new(input, how.cut))
         }
     }
 
@@ -222,10 +202,10 @@ impl Reader {
         }
     }
 
-    fn unfinished(&self) -> usize {
+    fn end(&mut self) {
         match self {
-            Reader::Lines(reader) => reader.unfinished(),
-            Reader::Frames(reader) => reader.unfinished(),
+            Reader::Lines(reader) => reader.end(),
+            Reader::Frames(reader) => reader.end(),
         }
     }
 }
@@ -242,11 +222,9 @@ mod tests {
     async fn start(flow: &Arc<Collector>, changes: Value) -> (Running, SocketAddr) {
         let defaults = json!({"listen": ":0", "batch": 1000, "linger": 0, "line_max": 16 << 20,
             "connections_max": 10, "idle": 60_000_000_000u64, "peer_header": "peer"});
-        let (sender, bound) = tokio::sync::oneshot::channel();
-        let settings = settings(defaults, changes);
-        let source = new(&settings, &context(Path::new("/nowhere")), Some(sender)).unwrap();
-        let running = Running::start(Box::new(source), flow);
-        (running, bound.await.unwrap())
+        let source = new(&settings(defaults, changes), &context(Path::new("/nowhere"))).unwrap();
+        let address = source.listener.address();
+        (Running::start(Box::new(source), flow), address)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

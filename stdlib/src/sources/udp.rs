@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use super::feed::full;
 use super::lines::{Cut, cut_lines};
-use super::listen::{Address, Bound, announce, bind_udp, parse_address};
+use super::listen::{Held, bind_udp, parse_address};
+use super::owner::dropped_datagrams;
 use super::rows::{HeaderTarget, Stamp, now_ms};
 
 /// The largest datagram, in bytes.
@@ -31,35 +32,35 @@ struct UdpSettings {
     batch: usize,
     linger: Duration,
     queue: usize,
+    buffer: Option<usize>,
     split: bool,
     peer_header: Option<String>,
 }
 
 struct Udp {
     settings: UdpSettings,
-    address: Address,
     peer_header: Option<HeaderTarget>,
     stamp: Stamp,
-    bound: Bound,
+    socket: Held<std::net::UdpSocket>,
 }
 
 /// Makes the source.
 pub fn udp(settings: &Settings, context: &Context) -> Result<Box<dyn Source>, Fault> {
-    Ok(Box::new(new(settings, context, None)?))
+    Ok(Box::new(new(settings, context)?))
 }
 
-fn new(settings: &Settings, context: &Context, bound: Bound) -> Result<Udp, Fault> {
+fn new(settings: &Settings, context: &Context) -> Result<Udp, Fault> {
     let settings: UdpSettings = decode_settings(settings)?;
     let address = parse_address(&settings.listen, "listen")?;
     let peer_header = HeaderTarget::optional(&settings.peer_header, context);
-    Ok(Udp { settings, address, peer_header, stamp: Stamp::new(context), bound })
+    let socket = bind_udp(&address, "listen", settings.buffer)?;
+    Ok(Udp { settings, peer_header, stamp: Stamp::new(context), socket })
 }
 
 #[async_trait]
 impl Source for Udp {
     async fn run(&mut self, output: SourceOutput, stop: Stop) -> Result<(), SourceError> {
-        let socket = bind_udp(&self.address, "listen").await?;
-        announce(&mut self.bound, socket.local_addr());
+        let socket = self.socket.take()?;
         let datagrams = Datagrams {
             rows_max: self.settings.batch.max(1),
             linger: self.settings.linger.std(),
@@ -84,6 +85,40 @@ pub struct Datagrams<'a> {
     pub finish: Option<&'a (dyn Fn(Columns) -> Columns + Send + Sync)>,
 }
 
+/// How often the kernel is asked what it dropped.
+const DROPS_EVERY: StdDuration = StdDuration::from_secs(1);
+
+/// Counts what the kernel drops because nobody takes it out of the buffer of the socket in time.
+struct KernelDrops {
+    inode: u64,
+    known: u64,
+}
+
+impl KernelDrops {
+    fn new(socket: &UdpSocket) -> KernelDrops {
+        // No socket has the inode 0.
+        KernelDrops { inode: rustix::fs::fstat(socket).map_or(0, |stat| stat.st_ino), known: 0 }
+    }
+
+    async fn watch(&mut self, output: &SourceOutput) -> std::convert::Infallible {
+        loop {
+            self.count(output).await;
+            tokio::time::sleep(DROPS_EVERY).await;
+        }
+    }
+
+    async fn count(&mut self, output: &SourceOutput) {
+        let inode = self.inode;
+        // Making the table takes the kernel a while when there are many sockets.
+        let dropped = tokio::task::spawn_blocking(move || dropped_datagrams(inode)).await;
+        let Ok(Some(dropped)) = dropped else { return };
+        if dropped > self.known {
+            output.count("kernel_dropped_datagrams", dropped - self.known);
+            self.known = dropped;
+        }
+    }
+}
+
 struct Datagram {
     bytes: Box<[u8]>,
     peer: Option<Arc<str>>,
@@ -100,7 +135,15 @@ impl Datagrams<'_> {
         // Bounded by `queue_bytes`.
         let (sender, receiver) = mpsc::unbounded_channel();
         let waiting = AtomicUsize::new(0);
-        let receiving = self.receive(&socket, sender, &waiting, output, &mut stop);
+        let mut drops = KernelDrops::new(&socket);
+        let receiving = async {
+            let received = tokio::select! {
+                received = self.receive(&socket, sender, &waiting, output, &mut stop) => received,
+                never = drops.watch(output) => match never {},
+            };
+            drops.count(output).await;
+            received
+        };
         let (received, sent) = tokio::join!(receiving, self.send(receiver, &waiting, output));
         received.and(sent)
     }
@@ -226,15 +269,17 @@ mod tests {
     use std::path::Path;
 
     async fn start(flow: &Arc<Collector>, changes: Value) -> (Running, UdpSocket) {
-        let defaults = json!({"listen": ":0", "batch": 1000, "linger": 0, "queue": 1 << 20, "split": false,
-            "peer_header": "peer"});
-        let (sender, bound) = tokio::sync::oneshot::channel();
-        let settings = settings(defaults, changes);
-        let source = new(&settings, &context(Path::new("/nowhere")), Some(sender)).unwrap();
-        let running = Running::start(Box::new(source), flow);
+        let (source, client) = bound(changes).await;
+        (Running::start(Box::new(source), flow), client)
+    }
+
+    async fn bound(changes: Value) -> (Udp, UdpSocket) {
+        let defaults = json!({"listen": ":0", "batch": 1000, "linger": 0, "queue": 1 << 20, "buffer": null,
+            "split": false, "peer_header": "peer"});
+        let source = new(&settings(defaults, changes), &context(Path::new("/nowhere"))).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        client.connect(bound.await.unwrap()).await.unwrap();
-        (running, client)
+        client.connect(source.socket.address()).await.unwrap();
+        (source, client)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,5 +313,23 @@ mod tests {
         flow.until("lines", |seen| seen.rows.len() >= 4).await;
         source.stop().await.unwrap();
         assert_eq!(flow.seen().texts()[..2], ["a line", "and another"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_kernel_drops_is_counted() {
+        let (source, client) = bound(json!({"buffer": 4096})).await;
+        // Nobody reads yet, so most of it finds the buffer full.
+        const SENT: usize = 200;
+        for _ in 0..SENT {
+            client.send(&[b'x'; 1000]).await.unwrap();
+        }
+        let flow = Collector::new(Mode::Deliver);
+        let running = Running::start(Box::new(source), &flow);
+        flow.until("everything is accounted for", |seen| {
+            let dropped = seen.counts.get("kernel_dropped_datagrams").copied().unwrap_or(0) as usize;
+            dropped > 0 && dropped + seen.rows.len() == SENT
+        })
+        .await;
+        running.stop().await.unwrap();
     }
 }

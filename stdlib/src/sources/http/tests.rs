@@ -18,10 +18,9 @@ fn defaults() -> Value {
 }
 
 async fn start(flow: &Arc<Collector>, changes: Value) -> (Running, SocketAddr) {
-    let (sender, bound) = tokio::sync::oneshot::channel();
-    let source = new(&settings(defaults(), changes), &context(Path::new("/nowhere")), Some(sender)).unwrap();
-    let running = Running::start(Box::new(source), flow);
-    (running, bound.await.unwrap())
+    let source = new(&settings(defaults(), changes), &context(Path::new("/nowhere"))).unwrap();
+    let address = source.listener.address();
+    (Running::start(Box::new(source), flow), address)
 }
 
 /// Sends bytes and gives everything that comes back until the connection ends.
