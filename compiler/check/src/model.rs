@@ -108,6 +108,8 @@ pub struct Component {
     pub unused_ok: bool,
     /// The declaration had an error: consequences are not reported.
     pub poisoned: bool,
+    /// Another part has the same name: what the text says about the name may speak of the other one.
+    pub declared_twice: bool,
     /// Groups: the members in order.
     pub members: Vec<Member>,
     /// Topics and consumers: the topic (for a consumer), the cluster (for a topic), when declared.

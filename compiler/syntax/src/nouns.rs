@@ -102,7 +102,7 @@ fn noun(rule: Rule) -> Option<Noun> {
         }
         Rule::place | Rule::route | Rule::fan | Rule::branch | Rule::pipeline => Noun::Step,
         Rule::name | Rule::word | Rule::ident | Rule::typo_word | Rule::extern_name => Noun::Name,
-        Rule::path | Rule::ctor => Noun::Kind,
+        Rule::path | Rule::ctor | Rule::flow_ctor | Rule::flow_place => Noun::Kind,
         Rule::type_expr | Rule::type_word | Rule::record_type | Rule::generic_type | Rule::one_of_type => {
             Noun::Type
         }

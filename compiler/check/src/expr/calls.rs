@@ -261,7 +261,7 @@ impl<'a> Resolver<'a> {
                     name.span,
                     format!("this build has no `{}` function", name.text),
                 )
-                .label("not in this build")
+                .label("declared, but not built in")
                 .help("`flowc list functions` shows what it has"),
             );
         }

@@ -91,7 +91,8 @@ impl Resolver<'_> {
 
     pub(super) fn list(&mut self, frame: &mut Frame, items: &[ast::Expr], want: Option<&Type>) -> Typed {
         let item_want = match want.map(Type::present) {
-            Some(Type::List(item)) => Some((**item).clone()),
+            // what a type variable stands for is found out from the elements
+            Some(Type::List(item)) if !item.has_variables() => Some((**item).clone()),
             _ => None,
         };
         let mut fails = false;
@@ -119,7 +120,7 @@ impl Resolver<'_> {
         let mut lowered: Vec<(String, ir::Expr)> = Vec::new();
         for entry in &map.entries {
             let entry_want = match want.map(Type::present) {
-                Some(Type::Map(item)) => Some((**item).clone()),
+                Some(Type::Map(item)) if !item.has_variables() => Some((**item).clone()),
                 Some(Type::Record(record)) => record.field(&entry.key.text).cloned(),
                 _ => None,
             };

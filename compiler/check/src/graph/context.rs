@@ -102,7 +102,9 @@ impl<'m> Context<'m> {
             || part.imported
             || self.model.poisoned.contains(&part.name)
             || self.model.poisoned.contains(last)
-            || self.unknown.iter().any(|word| word == last || suggest(word, [last]).is_some())
+            // of two parts with one name, a misspelt use can have meant only one
+            || !part.declared_twice
+                && self.unknown.iter().any(|word| word == last || suggest(word, [last]).is_some())
     }
 
     /// What the head of a segment is called in messages.

@@ -181,6 +181,7 @@ fn check_head(context: &Context<'_>, segment: &Segment<'_>, out: &mut Vec<Diagno
         Head::Component(id) => {
             let Some(part) = context.part(id) else { return };
             if part.poisoned
+                || part.declared_twice
                 || matches!(part.word, Word::Source | Word::Channel | Word::Topic | Word::Consumer)
             {
                 return;
@@ -234,7 +235,7 @@ fn short<'a>(context: &Context<'a>, span: flow_diag::Span) -> &'a str {
 
 fn check_leaf(context: &Context<'_>, segment: &Segment<'_>, leaf: &Leaf, out: &mut Vec<Diagnostic>) {
     let Some(part) = context.part(leaf.id) else { return };
-    if part.poisoned {
+    if part.poisoned || part.declared_twice {
         return;
     }
     let name = shown(part);

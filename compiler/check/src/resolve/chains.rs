@@ -366,6 +366,11 @@ impl<'a> Resolver<'a> {
             return true;
         }
         let home = component.agent;
+        if self.unclosed_agents.contains(&home) || self.unclosed_agents.contains(&here) {
+            self.mark_used(entity);
+            self.model.incomplete = true;
+            return false;
+        }
         let (name, declared, word) = (component.name.clone(), component.span, word_text(component.word));
         let agent_name = |agent: crate::model::AgentId| self.model.agents[agent.0 as usize].name.clone();
         let title = if home.0 == 0 {
@@ -435,6 +440,7 @@ impl<'a> Resolver<'a> {
                         let mut nodes =
                             vec![Node { span: branch.first.span, arrow: step.arrow, kind: first }];
                         nodes.extend(self.steps(scope, &mut known, &branch.steps));
+                        self.end_in_nothing(&mut nodes);
                         match &mut after {
                             None => after = Some(known),
                             Some(after) => after.merge(&known),
@@ -450,6 +456,19 @@ impl<'a> Resolver<'a> {
             };
             nodes.push(Node { span, arrow: step.arrow, kind });
         }
+        self.end_in_nothing(&mut nodes);
         nodes
+    }
+
+    /// Where an arrow points at nothing, the steps before it lead somewhere all the same.
+    fn end_in_nothing(&mut self, nodes: &mut Vec<Node>) {
+        if let Some(last) = nodes.last()
+            && matches!(last.kind, NodeKind::Steps(_))
+            && self.has_dangling_arrow(last.span)
+        {
+            let (span, arrow) = (last.span.at_end(), last.arrow);
+            self.model.incomplete = true;
+            nodes.push(Node { span, arrow, kind: NodeKind::Poison });
+        }
     }
 }

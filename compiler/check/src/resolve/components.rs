@@ -123,7 +123,8 @@ impl<'a> Resolver<'a> {
                 "" => format!("this build has no `{}`", kind.name),
                 _ => format!("this build has no `{}` kind", kind.name),
             };
-            let mut diagnostic = Diagnostic::new(Code::F0116, span, title).label("not in this build");
+            let mut diagnostic =
+                Diagnostic::new(Code::F0116, span, title).label("declared, but not built in");
             if !plural.is_empty() {
                 diagnostic = diagnostic.help(format!("`flowc list {plural}` shows what it has"));
             }
@@ -217,8 +218,7 @@ impl<'a> Resolver<'a> {
             library.kinds.iter().find(|((word, _), _)| *word == ExternWord::Topic).map(|(_, kind)| kind)
         else {
             self.report(
-                Diagnostic::new(Code::F0116, topic.name.span, "this build has no topics")
-                    .label("not in this build"),
+                Diagnostic::new(Code::F0116, topic.name.span, "this build has no topics").label("not known"),
             );
             self.poison(id);
             return;
@@ -245,7 +245,7 @@ impl<'a> Resolver<'a> {
         else {
             self.report(
                 Diagnostic::new(Code::F0116, component.name.span, "this build has no consumers")
-                    .label("not in this build"),
+                    .label("not known"),
             );
             self.poison(id);
             return;

@@ -254,6 +254,10 @@ impl<'a> Resolver<'a> {
             imported: self.scope(scope).imported,
         });
         self.declare(scope, &agent.name.text, agent.name.span, EntityKind::Agent(inner));
+        if self.is_unclosed(agent.span) {
+            self.unclosed_scopes.insert(inner);
+            self.unclosed_agents.insert(id);
+        }
         for param in &agent.params {
             let ty = param.ty.as_ref().map(|ty| self.user_type(scope, ty)).unwrap_or(Type::Poison);
             let value = match &param.default {
@@ -576,6 +580,7 @@ impl<'a> Resolver<'a> {
             imported,
             unused_ok: name.text.starts_with('_') || self.is_poisoned(&name.text),
             poisoned: false,
+            declared_twice: false,
             members: Vec::new(),
             on: None,
         });
@@ -584,6 +589,11 @@ impl<'a> Resolver<'a> {
             let component = &mut self.model.components[id.0 as usize];
             component.unused_ok = true;
             component.poisoned = true;
+            if let Some(first) = self.scope(scope).names.get(&name.text).copied()
+                && let EntityKind::Component(first) = self.entity_kind(first)
+            {
+                self.model.components[first.0 as usize].declared_twice = true;
+            }
         }
         id
     }

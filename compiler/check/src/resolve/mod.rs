@@ -171,6 +171,9 @@ pub(crate) struct Resolver<'a> {
     pub referenced: BTreeSet<ComponentId>,
     /// What is known of the events that reach a component.
     arriving: BTreeMap<ComponentId, State>,
+    /// Blocks with a bracket that is never closed: what they hold is not known.
+    unclosed_scopes: BTreeSet<ScopeId>,
+    unclosed_agents: BTreeSet<AgentId>,
     /// Headers that the settings of a component read.
     component_reads: Vec<(ComponentId, Vec<HeaderRead>)>,
     /// Chains that have still to be resolved and lead to a component.
@@ -238,6 +241,8 @@ impl<'a> Resolver<'a> {
             place_names: BTreeSet::new(),
             referenced: BTreeSet::new(),
             arriving: BTreeMap::new(),
+            unclosed_scopes: BTreeSet::new(),
+            unclosed_agents: BTreeSet::new(),
             component_reads: Vec::new(),
             feeders_left: BTreeMap::new(),
             library_scope: ScopeId(0),
@@ -301,6 +306,23 @@ impl<'a> Resolver<'a> {
             !about_values || !errors.iter().any(|(_, span)| overlap(*span, one.primary.span))
         });
         self.syntax_errors = errors;
+    }
+
+    /// Whether a block has a bracket in it that is never closed.
+    fn is_unclosed(&self, block: Span) -> bool {
+        self.syntax_errors.iter().any(|(code, span)| *code == Code::F0003 && overlap(*span, block))
+    }
+
+    /// Whether a step goes on with an arrow that points at nothing; the arrow has its own message.
+    fn has_dangling_arrow(&self, step: Span) -> bool {
+        self.syntax_errors.iter().any(|(code, arrow)| {
+            // what could not be read may count to the step before it
+            let between = Span { start: step.end, end: arrow.start, ..step };
+            *code == Code::F0004
+                && arrow.file == step.file
+                && (overlap(*arrow, step)
+                    || step.end <= arrow.start && self.files.slice(between).trim().is_empty())
+        })
     }
 
     /// Whether something in a place could not be read.

@@ -105,7 +105,7 @@ impl<'a> Resolver<'a> {
         if let Some(found) = self.scope(scope).names.get(&name.text) {
             return Some(*found);
         }
-        if self.is_poisoned(&name.text) {
+        if self.is_poisoned(&name.text) || self.unclosed_scopes.contains(&scope) {
             return None;
         }
         let of = self.entity_name(entity).to_owned();

@@ -183,6 +183,7 @@ impl<'a> Resolver<'a> {
             imported,
             unused_ok: true,
             poisoned: false,
+            declared_twice: false,
             members: Vec::new(),
             on: None,
         });

@@ -88,6 +88,18 @@ impl Type {
         matches!(self, Type::Poison | Type::Any | Type::Json | Type::Variable(_))
     }
 
+    /// Whether a type variable occurs in it.
+    pub fn has_variables(&self) -> bool {
+        match self {
+            Type::Variable(_) => true,
+            Type::List(inner) | Type::Map(inner) | Type::Optional(inner) => inner.has_variables(),
+            Type::Function(params, result) => {
+                params.iter().any(Type::has_variables) || result.has_variables()
+            }
+            _ => false,
+        }
+    }
+
     pub fn is_text(&self) -> bool {
         matches!(self, Type::String | Type::Bytes)
     }

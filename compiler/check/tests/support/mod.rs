@@ -305,6 +305,7 @@ impl Lower<'_> {
             imported: false,
             unused_ok: name.starts_with('_'),
             poisoned: false,
+            declared_twice: false,
             members: vec![],
             on,
         });

@@ -72,7 +72,7 @@ impl Builder<'_> {
         let mut place = Place { span, ctor: self.no_ctor(span), optional: None };
         for child in children(node) {
             match child.as_rule() {
-                Rule::ctor => place.ctor = self.ctor(&child),
+                Rule::ctor | Rule::flow_place => place.ctor = self.ctor(&child),
                 Rule::optional => place.optional = Some(self.span(&child)),
                 _ => {}
             }
@@ -183,6 +183,10 @@ impl Builder<'_> {
         for child in children(node) {
             match child.as_rule() {
                 Rule::path => ctor.kind = self.path(&child),
+                Rule::flow_kind => {
+                    let name = self.word(&child);
+                    ctor.kind = crate::ast::Path { span: name.span, names: vec![name] };
+                }
                 Rule::name => ctor.as_name = Some(self.name(&child)),
                 Rule::arg => ctor.args.push(self.arg(&child)),
                 Rule::map => ctor.settings = Some(self.settings(&child)),

@@ -232,7 +232,7 @@ impl Builder<'_> {
             match child.as_rule() {
                 Rule::component_kw => word = component_word(child.as_str().trim_end())?,
                 Rule::name => name = self.name(&child),
-                Rule::ctor => ctor = Some(self.ctor(&child)),
+                Rule::ctor | Rule::flow_ctor => ctor = Some(self.ctor(&child)),
                 Rule::x_missing_eq => ctor = self.missing_eq(&child),
                 _ => {}
             }
@@ -320,7 +320,7 @@ impl Builder<'_> {
             match child.as_rule() {
                 Rule::typo_word => word = self.word(&child),
                 Rule::name => name = self.name(&child),
-                Rule::ctor => ctor = Some(self.ctor(&child)),
+                Rule::ctor | Rule::flow_ctor => ctor = Some(self.ctor(&child)),
                 _ => {}
             }
         }

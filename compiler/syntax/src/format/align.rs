@@ -29,7 +29,9 @@ impl Column {
     fn reach(self) -> usize {
         match self {
             Column::Name | Column::Equals | Column::Value => usize::MAX,
-            Column::Assign | Column::Case => 16,
+            Column::Assign => 16,
+            // so that `else` stands with the conditions above it
+            Column::Case => 40,
             Column::Chain => 8,
         }
     }
@@ -117,8 +119,7 @@ fn columns(
         ("->", TokenKind::Word) if matches!(word(0), "else" | "when" | "null" | "true" | "false") => {
             Column::Case
         }
-        ("->", TokenKind::Word) if !is_reserved(word(0)) => Column::Chain,
-        ("->", TokenKind::Open(_)) => Column::Chain,
+        ("->", TokenKind::Word) if !is_reserved(word(0)) && is_plain(text, &tokens[..mark]) => Column::Chain,
         (
             "->",
             TokenKind::Number | TokenKind::String | TokenKind::RawString | TokenKind::Regex | TokenKind::Mark,
@@ -126,6 +127,11 @@ fn columns(
         _ => return Vec::new(),
     };
     vec![(column, starts[mark])]
+}
+
+/// Only names: `buf`, `paris.buf`, `orders as billing`.
+fn is_plain(text: &str, head: &[(Token, bool)]) -> bool {
+    head.iter().all(|(token, _)| token.kind == TokenKind::Word || token.text(text) == ".")
 }
 
 /// The token with the value, when the line is one setting.
