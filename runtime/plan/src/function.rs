@@ -1,7 +1,7 @@
 //! The table of built-in functions: a name and what it does. Signatures, docs and examples are declared in
 //! `stdlib/*.flow`; the implementations live in the standard library and are handed in as a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ir;
@@ -36,6 +36,7 @@ pub type FunctionImpl = for<'a> fn(&mut dyn CallContext, Vec<Value<'a>>) -> Resu
 #[derive(Clone, Default)]
 pub struct Functions {
     by_name: BTreeMap<&'static str, FunctionImpl>,
+    varying: BTreeSet<&'static str>,
     user: Arc<[ir::Function]>,
     slots: Arc<[String]>,
 }
@@ -45,9 +46,22 @@ impl Functions {
         Functions::default()
     }
 
+    /// Adds a function that gives the same answer for the same arguments (and the same `now`): the answer for one
+    /// event may be used for another one of the batch.
     pub fn add(&mut self, name: &'static str, call: FunctionImpl) {
         let before = self.by_name.insert(name, call);
         assert!(before.is_none(), "function `{name}` is registered twice");
+    }
+
+    /// Adds a function whose answers differ although its arguments do not.
+    pub fn add_varying(&mut self, name: &'static str, call: FunctionImpl) {
+        self.add(name, call);
+        self.varying.insert(name);
+    }
+
+    /// The answers of this function may differ although its arguments do not.
+    pub fn varies(&self, name: &str) -> bool {
+        self.varying.contains(name)
     }
 
     /// The same functions with the user's functions and the header names of a plan, so that expressions in
@@ -55,6 +69,7 @@ impl Functions {
     pub fn for_plan(&self, plan: &Plan) -> Functions {
         Functions {
             by_name: self.by_name.clone(),
+            varying: self.varying.clone(),
             user: plan.functions.clone().into(),
             slots: plan.slots.clone().into(),
         }

@@ -24,7 +24,7 @@ pub fn add(functions: &mut Functions) {
     functions.add("to_hex", to_hex);
     functions.add("parse_hex", parse_hex);
     functions.add("format_number", format_number);
-    functions.add("random_int", random_int);
+    functions.add_varying("random_int", random_int);
 }
 
 fn abs<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {

@@ -8,8 +8,8 @@ use flow_plan::function::{CallContext, EvalError, Functions};
 use super::args::{Answer, fail, shorten, string, take};
 
 pub fn add(functions: &mut Functions) {
-    functions.add("uuid", uuid);
-    functions.add("uuid_v7", uuid_v7);
+    functions.add_varying("uuid", uuid);
+    functions.add_varying("uuid_v7", uuid_v7);
     functions.add("hostname", hostname);
     functions.add("hosts", hosts);
 }

@@ -1,7 +1,5 @@
 //! Expressions that are true or false, evaluated without making values where the operands are at hand.
 
-use regex::bytes::Regex;
-
 use super::compare::{between, compare, values_equal};
 use super::node::Node;
 use super::prepare::build_regex;
@@ -59,10 +57,10 @@ impl<'e> Env<'e, '_> {
             }
             Node::Matches(value, regex) => {
                 if let Some(value) = self.place(value) {
-                    return matches(value, regex);
+                    return matches(value, |text| regex.is_match(text));
                 }
                 let value = self.eval(value)?;
-                matches(&value, regex)
+                matches(&value, |text| regex.is_match(text))
             }
             Node::InTexts(value, texts) => {
                 let value = self.eval(value)?;
@@ -114,21 +112,21 @@ impl<'e> Env<'e, '_> {
     fn matches_dynamic(&mut self, value: &'e Node, regex: &'e Node) -> Run<bool> {
         let value = self.eval(value)?;
         match self.eval(regex)? {
-            Value::Regex(regex) => matches(&value, &regex),
+            Value::Regex(regex) => matches(&value, |text| regex.is_match(text)),
             Value::Text(pattern) => {
                 let pattern = String::from_utf8_lossy(&pattern).into_owned();
                 let regex = build_regex(&RegexSetting { pattern, flags: String::new() })?;
                 self.charge(1_000)?;
-                matches(&value, &regex)
+                matches(&value, |text| regex.is_match(text))
             }
             other => Err(Stop::fault(format!("found {}, expected a regex", type_name(&other)))),
         }
     }
 }
 
-fn matches(value: &Value<'_>, regex: &Regex) -> Run<bool> {
+fn matches(value: &Value<'_>, is_match: impl FnOnce(&[u8]) -> bool) -> Run<bool> {
     match value {
-        Value::Text(text) => Ok(regex.is_match(text)),
+        Value::Text(text) => Ok(is_match(text)),
         Value::Null => Ok(false),
         other => Err(Stop::fault(format!("found {}, expected a string to match", type_name(other)))),
     }

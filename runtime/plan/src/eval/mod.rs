@@ -32,6 +32,7 @@ mod decode;
 mod event;
 mod json;
 pub(crate) mod node;
+pub(crate) mod pattern;
 pub(crate) mod prepare;
 pub(crate) mod run;
 mod statement;

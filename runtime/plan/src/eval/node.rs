@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
+use super::pattern::Pattern;
 use crate::batch::Slot;
 use crate::function::FunctionImpl;
 use crate::ir::{ArithOp, CompareOp, OnMiss, Type};
@@ -31,7 +32,7 @@ pub(crate) enum Node {
     Coalesce(Vec<Node>),
     Compare(CompareOp, Box<(Node, Node)>),
     Arith(Box<Node>, Vec<(ArithOp, Node, OriginId)>),
-    Matches(Box<Node>, Regex),
+    Matches(Box<Node>, Pattern),
     MatchesDynamic(Box<(Node, Node)>, OriginId),
     In(Box<(Node, Node)>),
     /// A list of constant strings, sorted.
@@ -99,11 +100,11 @@ pub(crate) enum PathStep {
 
 pub(crate) struct Extract {
     pub subject: Node,
-    pub regex: Regex,
+    pub pattern: Pattern,
     pub groups: Vec<Group>,
     pub on_miss: OnMiss,
     pub origin: OriginId,
-    /// Where its capture locations are kept in [`super::run::Scratch`].
+    /// Where the memory of its searches is kept in [`super::run::Scratch`].
     pub cache: usize,
 }
 

@@ -9,6 +9,7 @@ use super::DEPTH_MAX;
 use super::node::{
     Block, Extract, Fallback, Group, Lambda, Node, Part, PathStep, Statement, Unit, UserFunction,
 };
+use super::pattern::Pattern;
 use crate::batch::Slot;
 use crate::function::{EvalError, Functions};
 use crate::ir;
@@ -32,15 +33,15 @@ pub fn build_regex(setting: &RegexSetting) -> Result<Regex, EvalError> {
             's' => builder.dot_matches_new_line(true),
             'x' => builder.ignore_whitespace(true),
             'u' => builder.unicode(true),
-            other => {
-                return Err(EvalError::new(format!(
-                    "unknown regex flag `{other}`, expected some of `imsxu`"
-                )));
-            }
+            other => return Err(unknown_flag(other)),
         };
     }
     builder.size_limit(REGEX_BYTES_MAX);
     builder.build().map_err(|error| EvalError::new(format!("the regex cannot be used: {error}")))
+}
+
+pub(super) fn unknown_flag(flag: char) -> EvalError {
+    EvalError::new(format!("unknown regex flag `{flag}`, expected some of `imsxu`"))
 }
 
 /// Prepares IR into one [`Unit`].
@@ -191,7 +192,7 @@ impl<'a> Preparer<'a> {
             ir::Expr::Compare { op, left, right } => Node::Compare(*op, self.pair(left, right, depth)?),
             ir::Expr::Arith { .. } => self.arith(expr, depth)?,
             ir::Expr::Matches { value, regex } => {
-                Node::Matches(self.boxed(value, depth)?, build_regex(regex)?)
+                Node::Matches(self.boxed(value, depth)?, Pattern::new(regex)?)
             }
             ir::Expr::MatchesDynamic { value, regex, origin } => match known_regex(regex) {
                 Some(regex) => Node::Matches(self.boxed(value, depth)?, regex),
@@ -372,14 +373,13 @@ impl<'a> Preparer<'a> {
                 origin: *origin,
             },
             ir::Stmt::Extract { subject, regex, groups, on_miss, origin } => {
-                let regex = build_regex(regex)?;
+                let pattern = Pattern::new(regex)?;
                 let mut prepared = Vec::with_capacity(groups.len());
                 for group in groups {
-                    let number = regex.capture_names().position(|name| name == Some(&group.group));
-                    let number = number.ok_or_else(|| {
+                    let number = pattern.group(&group.group).ok_or_else(|| {
                         EvalError::new(format!(
                             "the regex `{}` has no group `{}`",
-                            regex.as_str(),
+                            pattern.as_str(),
                             group.group
                         ))
                     })?;
@@ -397,7 +397,7 @@ impl<'a> Preparer<'a> {
                 Statement::Extract(Box::new(Extract {
                     cache: self.unit.caches - 1,
                     subject: self.expr(subject, depth)?,
-                    regex,
+                    pattern,
                     groups: prepared,
                     on_miss: *on_miss,
                     origin: *origin,
@@ -416,11 +416,11 @@ impl<'a> Preparer<'a> {
 }
 
 /// The regex of a parameter whose value is known. One that cannot be built fails where it is used.
-fn known_regex(expr: &ir::Expr) -> Option<Regex> {
+fn known_regex(expr: &ir::Expr) -> Option<Pattern> {
     match expr {
-        ir::Expr::Const(ir::Const::Regex(regex)) => build_regex(regex).ok(),
+        ir::Expr::Const(ir::Const::Regex(regex)) => Pattern::new(regex).ok(),
         ir::Expr::Const(ir::Const::Text(pattern)) => {
-            build_regex(&RegexSetting { pattern: pattern.clone(), flags: String::new() }).ok()
+            Pattern::new(&RegexSetting { pattern: pattern.clone(), flags: String::new() }).ok()
         }
         _ => None,
     }

@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 
-use regex::bytes::CaptureLocations;
-
 use super::compare::{arith, negate, too_long, too_many_items};
 pub(crate) use super::event::Event;
-use super::node::{Fallback, Node, Part, Unit};
+use super::node::{Extract, Fallback, Node, Part, Unit};
+use super::pattern::Search;
 use super::text::{into_text, strftime, type_name, value_to_text};
 use super::{Changes, LIST_ITEMS_MAX, STEPS_MAX, TEXT_BYTES_MAX, VALUE_DEPTH_MAX, decode};
 use crate::function::EvalError;
@@ -65,7 +64,7 @@ pub(crate) type Run<T> = Result<T, Stop>;
 #[derive(Default)]
 pub(crate) struct Scratch {
     times: Vec<TimeText>,
-    captures: Vec<Option<CaptureLocations>>,
+    searches: Vec<Option<Box<Search>>>,
 }
 
 #[derive(Clone, Default)]
@@ -77,14 +76,24 @@ struct TimeText {
 
 impl Scratch {
     pub fn new(unit: &Unit) -> Scratch {
-        let mut captures = Vec::new();
-        captures.resize_with(unit.caches, || None);
-        Scratch { times: vec![TimeText::default(); unit.caches], captures }
+        let mut searches = Vec::new();
+        searches.resize_with(unit.caches, || None);
+        Scratch { times: vec![TimeText::default(); unit.caches], searches }
     }
 
-    /// Capture locations that are kept under a number of [`Unit::caches`].
-    pub fn captures(&mut self, cache: usize) -> Option<&mut Option<CaptureLocations>> {
-        self.captures.get_mut(cache)
+    /// The memory of the searches of an extraction, to be given back with [`Scratch::keep`].
+    pub fn search(&mut self, extract: &Extract) -> Box<Search> {
+        let kept = self.searches.get_mut(extract.cache).and_then(Option::take);
+        kept.unwrap_or_else(|| {
+            let last = extract.groups.iter().map(|group| group.number).max().unwrap_or(0);
+            extract.pattern.search(last + 1)
+        })
+    }
+
+    pub fn keep(&mut self, extract: &Extract, search: Box<Search>) {
+        if let Some(kept) = self.searches.get_mut(extract.cache) {
+            *kept = Some(search);
+        }
     }
 }
 

@@ -146,15 +146,12 @@ impl<'e> Env<'e, '_> {
                 return Err(Stop::fault(message).at(extract.origin));
             }
         };
-        let kept = self.scratch.captures(extract.cache).and_then(Option::take);
-        let mut captures = kept.unwrap_or_else(|| extract.regex.capture_locations());
-        let mut result = match extract.regex.captures_read(&mut captures, &subject) {
-            Some(_) => Ok(()),
-            None => self.missed(extract),
-        };
+        let mut search = self.scratch.search(extract);
+        let found = extract.pattern.find(&mut search, &subject);
+        let mut result = if found { Ok(()) } else { self.missed(extract) };
         if result.is_ok() {
             for group in &extract.groups {
-                let Some((start, end)) = captures.get(group.number) else { continue };
+                let Some((start, end)) = search.group(group.number) else { continue };
                 let text = match &subject {
                     Cow::Borrowed(subject) => Cow::Borrowed(&subject[start..end]),
                     Cow::Owned(subject) => Cow::Owned(subject[start..end].to_vec()),
@@ -172,9 +169,7 @@ impl<'e> Env<'e, '_> {
                 }
             }
         }
-        if let Some(kept) = self.scratch.captures(extract.cache) {
-            *kept = Some(captures);
-        }
+        self.scratch.keep(extract, search);
         result
     }
 
@@ -321,7 +316,7 @@ impl<'e> Env<'e, '_> {
 impl Extract {
     #[cold]
     pub fn miss_fault(&self) -> Stop {
-        Stop::fault(format!("the text does not match `{}`", self.regex.as_str())).at(self.origin)
+        Stop::fault(format!("the text does not match `{}`", self.pattern.as_str())).at(self.origin)
     }
 }
 

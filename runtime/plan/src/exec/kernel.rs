@@ -3,16 +3,18 @@
 
 use crate::batch::{Batch, Range, Slot};
 use crate::eval::node::{Block, Extract, Node, Statement, Unit};
+use crate::eval::pattern::{Pattern, Search};
 use crate::eval::run::{Env, Event, Scratch, Stop};
 use crate::eval::value_to_text;
 use crate::ir::OnMiss;
 
+use super::memo::Memo;
 use super::rows::{column_for, columns_mut};
 use super::{Failure, writes};
 
 pub(super) enum Kernel {
     /// `if condition { drop }`; `drop_when` is the answer that drops.
-    Filter { condition: Node, locals: usize, drop_when: bool },
+    Filter(Box<Filter>),
     /// Groups of a regex over the body or a header, without conversion.
     Extract(Box<Extract>),
     /// Headers set to constants; absent removes.
@@ -21,9 +23,20 @@ pub(super) enum Kernel {
     TimeNow,
 }
 
+pub(super) struct Filter {
+    condition: Node,
+    locals: usize,
+    drop_when: bool,
+    /// For a condition that is a regex over the body.
+    search: Option<Box<Search>>,
+    /// For a condition that one header decides.
+    memo: Option<Memo<bool>>,
+}
+
 impl Kernel {
-    /// The block again when it has none of the shapes.
-    pub fn new(mut block: Block) -> Result<Kernel, Block> {
+    /// The block again when it has none of the shapes. `decides`: the header whose text alone decides on the
+    /// condition of a filter.
+    pub fn new(mut block: Block, decides: Option<Slot>) -> Result<Kernel, Block> {
         let locals = block.locals;
         let constant = |statement: &Statement| match statement {
             Statement::SetHeader(_, value) => matches!(value, Node::Const(_)),
@@ -60,9 +73,13 @@ impl Kernel {
             Some(Statement::SetTime(_)) => Ok(Kernel::TimeNow),
             Some(Statement::Extract(extract)) => Ok(Kernel::Extract(extract)),
             Some(Statement::Cond(mut cases, otherwise)) => match cases.pop() {
-                Some((condition, _)) => {
-                    Ok(Kernel::Filter { condition, locals, drop_when: otherwise.is_empty() })
-                }
+                Some((condition, _)) => Ok(Kernel::Filter(Box::new(Filter {
+                    search: body_regex(&condition).map(|(pattern, _)| pattern.search(0)),
+                    condition,
+                    locals,
+                    drop_when: otherwise.is_empty(),
+                    memo: decides.map(Memo::new),
+                }))),
                 None => Err(Block { locals, body: otherwise }),
             },
             other => {
@@ -73,7 +90,7 @@ impl Kernel {
     }
 
     pub fn run(
-        &self,
+        &mut self,
         unit: &Unit,
         scratch: &mut Scratch,
         batch: &mut Batch,
@@ -81,9 +98,7 @@ impl Kernel {
         failures: &mut Vec<Failure>,
     ) {
         match self {
-            Kernel::Filter { condition, locals, drop_when } => {
-                filter(unit, scratch, condition, *locals, *drop_when, batch, now_ms, failures);
-            }
+            Kernel::Filter(filter) => filter.run(unit, scratch, batch, now_ms, failures),
             Kernel::Extract(extract) => extract_groups(extract, scratch, batch, failures),
             Kernel::Constants(headers) => set_constants(headers, batch, failures),
             Kernel::TimeNow => {
@@ -109,44 +124,59 @@ fn constant_header(statement: &Statement) -> Option<(Slot, Option<Vec<u8>>)> {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn filter(
-    unit: &Unit,
-    scratch: &mut Scratch,
-    condition: &Node,
-    locals: usize,
-    drop_when: bool,
-    batch: &mut Batch,
-    now_ms: i64,
-    failures: &mut Vec<Failure>,
-) {
-    let columns = &*batch.columns;
-    if let Some((regex, negated)) = body_regex(condition) {
-        let drop_when = drop_when != negated;
-        batch.rows.retain(|&row| {
-            let body = columns.arena.get(columns.bodies[row as usize]).unwrap_or(&[]);
-            regex.is_match(body) != drop_when
-        });
-        return;
-    }
-    let mut env = Env::new(unit, None, Some(now_ms), scratch);
-    batch.rows.retain(|&row| {
-        env.event = Event::new(columns, row);
-        env.frame(locals);
-        match env.condition(condition) {
-            Ok(answer) => answer != drop_when,
-            Err(Stop::Pass) => true,
-            Err(Stop::Drop) => false,
-            Err(Stop::Fault(fault)) => {
-                failures.push(Failure { row, fault: *fault });
-                false
-            }
+impl Filter {
+    fn run(
+        &mut self,
+        unit: &Unit,
+        scratch: &mut Scratch,
+        batch: &mut Batch,
+        now_ms: i64,
+        failures: &mut Vec<Failure>,
+    ) {
+        let columns = &*batch.columns;
+        if let Some((pattern, negated)) = body_regex(&self.condition)
+            && let Some(search) = &mut self.search
+        {
+            let drop_when = self.drop_when != negated;
+            batch.rows.retain(|&row| {
+                let body = columns.arena.get(columns.bodies[row as usize]).unwrap_or(&[]);
+                pattern.is_match_with(search, body) != drop_when
+            });
+            return;
         }
-    });
+        if let Some(memo) = &mut self.memo {
+            memo.clear();
+        }
+        let mut env = Env::new(unit, None, Some(now_ms), scratch);
+        batch.rows.retain(|&row| {
+            let key = self.memo.as_ref().and_then(|memo| memo.key(columns, row));
+            if let (Some(memo), Some(key)) = (&self.memo, key)
+                && let Some(answer) = memo.get(key)
+            {
+                return answer != self.drop_when;
+            }
+            env.event = Event::new(columns, row);
+            env.frame(self.locals);
+            match env.condition(&self.condition) {
+                Ok(answer) => {
+                    if let (Some(memo), Some(key)) = (&mut self.memo, key) {
+                        memo.put(key, answer);
+                    }
+                    answer != self.drop_when
+                }
+                Err(Stop::Pass) => true,
+                Err(Stop::Drop) => false,
+                Err(Stop::Fault(fault)) => {
+                    failures.push(Failure { row, fault: *fault });
+                    false
+                }
+            }
+        });
+    }
 }
 
 /// `body ~ /…/`, possibly under `not`.
-fn body_regex(condition: &Node) -> Option<(&regex::bytes::Regex, bool)> {
+fn body_regex(condition: &Node) -> Option<(&Pattern, bool)> {
     match condition {
         Node::Not(inner) => body_regex(inner).map(|(regex, negated)| (regex, !negated)),
         Node::Matches(value, regex) if matches!(**value, Node::Body) => Some((regex, false)),
@@ -155,8 +185,7 @@ fn body_regex(condition: &Node) -> Option<(&regex::bytes::Regex, bool)> {
 }
 
 fn extract_groups(extract: &Extract, scratch: &mut Scratch, batch: &mut Batch, failures: &mut Vec<Failure>) {
-    let kept = scratch.captures(extract.cache).and_then(Option::take);
-    let mut captures = kept.unwrap_or_else(|| extract.regex.capture_locations());
+    let mut search = scratch.search(extract);
     let columns = columns_mut(&mut batch.columns);
     // Taken out while the arena is read, and put back below; a column that is searched is read meanwhile.
     let searched = if let Node::Header(slot) = extract.subject { Some(slot) } else { None };
@@ -175,8 +204,8 @@ fn extract_groups(extract: &Extract, scratch: &mut Scratch, batch: &mut Batch, f
         };
         let subject = subject.unwrap_or(Range::ABSENT);
         let text = columns.arena.get(subject);
-        let found = text.and_then(|text| extract.regex.captures_read(&mut captures, text));
-        if found.is_none() {
+        let found = text.is_some_and(|text| extract.pattern.find(&mut search, text));
+        if !found {
             return match extract.on_miss {
                 OnMiss::Pass => true,
                 OnMiss::Drop => false,
@@ -189,7 +218,7 @@ fn extract_groups(extract: &Extract, scratch: &mut Scratch, batch: &mut Batch, f
             };
         }
         for (group, column) in extract.groups.iter().zip(&mut written) {
-            if let Some((start, end)) = captures.get(group.number) {
+            if let Some((start, end)) = search.group(group.number) {
                 column[at] = Range { start: subject.start + start as u32, len: (end - start) as u32 };
             }
         }
@@ -198,9 +227,7 @@ fn extract_groups(extract: &Extract, scratch: &mut Scratch, batch: &mut Batch, f
     for (group, column) in extract.groups.iter().zip(written) {
         *columns.column_mut(group.slot) = column;
     }
-    if let Some(kept) = scratch.captures(extract.cache) {
-        *kept = Some(captures);
-    }
+    scratch.keep(extract, search);
 }
 
 fn set_constants(headers: &[(Slot, Option<Vec<u8>>)], batch: &mut Batch, failures: &mut Vec<Failure>) {

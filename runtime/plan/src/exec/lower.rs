@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::kernel::Kernel;
+use super::memo::{Memo, deciding_header, deciding_header_of};
 use super::{End, ExecError, Op, PROGRAM_DEPTH_MAX, Program, Route, Step, StepCounters};
 use crate::eval::prepare::Preparer;
 use crate::function::Functions;
@@ -79,7 +80,8 @@ impl Lowering<'_> {
 
     fn code(&mut self, code: &ir::Code) -> Result<Op, String> {
         let block = self.preparer.code(code).map_err(|error| error.message)?;
-        Ok(match Kernel::new(block) {
+        let decides = deciding_header_of(&code.body, &self.functions);
+        Ok(match Kernel::new(block, decides) {
             Ok(kernel) => Op::Kernel(kernel),
             Err(block) => Op::Code(block),
         })
@@ -98,6 +100,9 @@ impl Lowering<'_> {
         let locals = self.preparer.code(&block).map_err(|error| refuse(error.message))?.locals;
         let mut prepare = |expr: &ir::Expr| self.preparer.root(expr).map_err(|error| refuse(error.message));
         let subject = route.subject.as_ref().map(&mut prepare).transpose()?;
+        let deciding = route.subject.iter().chain(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
+        let local = route.subject.as_ref().map(|_| 0);
+        let memo = if route.all { None } else { deciding_header(deciding, local, &self.functions) };
         let mut conditions = Vec::with_capacity(route.arms.len());
         for arm in &route.arms {
             conditions.push(arm.when.as_ref().map(&mut prepare).transpose()?);
@@ -111,6 +116,7 @@ impl Lowering<'_> {
             subject,
             locals,
             arms,
+            memo: memo.map(Memo::new),
             name: route.name.as_str().into(),
             origin: route.origin,
             errors: route.errors,

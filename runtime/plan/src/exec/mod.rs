@@ -16,6 +16,7 @@
 
 mod kernel;
 mod lower;
+mod memo;
 mod rows;
 mod runner;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use crate::plan::{self, OriginId, Plan};
 
 use kernel::Kernel;
 use lower::Lowering;
+use memo::Memo;
 use runner::Runner;
 
 /// Steps and branches inside each other; a deeper program is refused.
@@ -179,6 +181,8 @@ struct Route {
     subject: Option<Node>,
     locals: usize,
     arms: Vec<(Option<Node>, Program)>,
+    /// By the header that alone decides where rows go: the arm, or none.
+    memo: Option<Memo<Option<u32>>>,
     name: Arc<str>,
     origin: OriginId,
     errors: Option<u32>,

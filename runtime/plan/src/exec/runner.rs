@@ -98,19 +98,38 @@ impl Runner<'_> {
         let mut rows: Vec<Vec<u32>> = route.arms.iter().map(|_| Vec::new()).collect();
         let mut failures = Vec::new();
         let mut nowhere = 0;
+        let mut memo = route.memo.take();
+        if let Some(memo) = &mut memo {
+            memo.clear();
+        }
         {
             let mut env = Env::new(self.unit, None, Some(self.now_ms), self.scratch);
             for &row in &batch.rows {
+                let key = memo.as_ref().and_then(|memo| memo.key(&batch.columns, row));
+                if let (Some(memo), Some(key)) = (&memo, key)
+                    && let Some(arm) = memo.get(key)
+                {
+                    match arm {
+                        Some(arm) => rows[arm as usize].push(row),
+                        None => nowhere += 1,
+                    }
+                    continue;
+                }
                 env.event = Event::new(&batch.columns, row);
                 env.frame(route.locals);
                 match choose(route, &mut env, row, &mut rows) {
-                    Ok(true) => {}
-                    Ok(false) => nowhere += 1,
+                    Ok(arm) => {
+                        nowhere += usize::from(arm.is_none());
+                        if let (Some(memo), Some(key)) = (&mut memo, key) {
+                            memo.put(key, arm);
+                        }
+                    }
                     Err(Stop::Drop | Stop::Pass) => nowhere += 1,
                     Err(Stop::Fault(fault)) => failures.push(Failure { row, fault: *fault }),
                 }
             }
         }
+        route.memo = memo;
         route.counters.count(batch.len(), nowhere, failures.len(), 0);
         if !failures.is_empty() {
             self.failed(&route.name, route.origin, route.errors, &batch.columns, failures);
@@ -175,13 +194,13 @@ impl Runner<'_> {
     }
 }
 
-/// Puts a row where it goes; false when no case takes it.
+/// Puts a row where it goes and gives the (last) case that took it.
 fn choose<'e>(
     route: &'e Route,
     env: &mut Env<'e, '_>,
     row: u32,
     rows: &mut [Vec<u32>],
-) -> Result<bool, Stop> {
+) -> Result<Option<u32>, Stop> {
     if let Some(subject) = &route.subject {
         let subject = env.eval(subject)?;
         *env.local_mut(0)? = subject;
@@ -194,10 +213,10 @@ fn choose<'e>(
             };
             if hit {
                 rows[index].push(row);
-                return Ok(true);
+                return Ok(Some(index as u32));
             }
         }
-        return Ok(false);
+        return Ok(None);
     }
     // A row goes to all its cases or fails; so the cases come first.
     let mut hits = Vec::with_capacity(route.arms.len());
@@ -213,7 +232,7 @@ fn choose<'e>(
     for &index in &hits {
         rows[index].push(row);
     }
-    Ok(!hits.is_empty())
+    Ok(hits.last().map(|&index| index as u32))
 }
 
 /// Rows of shared columns; the acknowledgement is given at the output.
