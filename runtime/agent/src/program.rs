@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use flow_plan::exec::{DeadLetter, Executor, Outputs, StepCounters};
+use flow_plan::exec::{DeadLetter, Executor, Natives, Outputs, StepCounters};
 use flow_plan::plan::OriginId;
 use flow_plan::{Batch, Plan};
 
@@ -18,6 +18,8 @@ pub(crate) struct Recipe {
     /// Indexes that have been checked.
     pub agent: usize,
     pub program: usize,
+    /// Steps with state of the agent.
+    pub natives: Arc<Natives>,
 }
 
 /// A step that cannot be built.
@@ -28,10 +30,14 @@ pub(crate) struct StepFault {
 }
 
 impl Recipe {
-    pub fn build(&self) -> Result<Executor, StepFault> {
+    /// `renew`: its steps with state begin anew, also for the other programs that share them.
+    pub fn build(&self, renew: bool) -> Result<Executor, StepFault> {
         let program = &self.plan.agents[self.agent].programs[self.program];
         let functions = &self.registry.functions;
-        Executor::new(&self.plan, program, functions, &self.registry.interceptors).map_err(|error| {
+        let interceptors = &self.registry.interceptors;
+        let built =
+            Executor::with_natives(&self.plan, program, functions, interceptors, &self.natives, renew);
+        built.map_err(|error| {
             let message = match &error.error.setting {
                 Some(setting) => format!("`{setting}`: {}", error.error.message),
                 None => error.error.message,

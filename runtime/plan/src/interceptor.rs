@@ -18,6 +18,18 @@ pub enum Lowered {
 /// the batch and given back with their reason.
 pub trait Interceptor: Send {
     fn apply(&mut self, batch: &mut Batch, now_ms: i64) -> Vec<Failed>;
+
+    /// Whether it drops a row because it has let the same through before. Then that row counts as delivered only
+    /// with the earlier one.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// The next `apply` has this number, and what it learns there may have to be forgotten again.
+    fn begin(&mut self, _pass: u64) {}
+
+    /// What was let through in that pass was lost and comes again: it must not be taken for a repetition.
+    fn forget(&mut self, _pass: u64) {}
 }
 
 /// A row that an interceptor could not process.

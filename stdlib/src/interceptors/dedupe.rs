@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use flow_plan::interceptor::{Failed, Interceptor, LowerContext, LowerError, Lowered};
 use flow_plan::ir::Expr;
@@ -28,6 +29,7 @@ pub fn lower(settings: &Settings, context: &LowerContext<'_>) -> Result<Lowered,
         keys_max: dedupe.capacity,
         first: HashMap::new(),
         order: VecDeque::new(),
+        pass: 0,
     })))
 }
 
@@ -36,19 +38,24 @@ struct Seen {
     key_of: KeyOf,
     window_ms: i64,
     keys_max: usize,
-    /// The event that had the key first: the same event coming again, since what follows failed, is no duplicate.
-    first: HashMap<Key, u64>,
+    /// The event that had the key first, and the pass in which it came: the same event coming again, since what
+    /// follows failed, is no duplicate.
+    first: HashMap<Key, (EventId, u64)>,
     /// The keys with the time they came, oldest first.
     order: VecDeque<(Key, i64)>,
+    pass: u64,
 }
+
+/// A number from the source, and a hash of the source's name: sources count for themselves.
+type EventId = (u64, u64);
 
 impl Seen {
     /// Whether an event may go on; its key is remembered.
-    fn admit(&mut self, key: Key, event_id: u64, now_ms: i64) -> bool {
+    fn admit(&mut self, key: Key, event_id: EventId, now_ms: i64) -> bool {
         match self.first.entry(key) {
-            Entry::Occupied(first) => *first.get() == event_id,
+            Entry::Occupied(first) => first.get().0 == event_id,
             Entry::Vacant(place) => {
-                place.insert(event_id);
+                place.insert((event_id, self.pass));
                 self.order.push_back((key, now_ms));
                 if self.order.len() > self.keys_max {
                     self.forget_oldest();
@@ -76,9 +83,12 @@ impl Interceptor for Seen {
     fn apply(&mut self, batch: &mut Batch, now_ms: i64) -> Vec<Failed> {
         self.forget_before(now_ms);
         let mut failed = Vec::new();
+        let mut source = DefaultHasher::new();
+        batch.columns.source.hash(&mut source);
+        let source = source.finish();
         let mut rows = std::mem::take(&mut batch.rows);
         rows.retain(|&row| match self.key_of.key(batch, row, now_ms) {
-            Ok(Some(key)) => self.admit(key, batch.columns.event_id(row), now_ms),
+            Ok(Some(key)) => self.admit(key, (batch.columns.event_id(row), source), now_ms),
             Ok(None) => true,
             Err(error) => {
                 failed.push(Failed { row, message: error.message });
@@ -87,6 +97,22 @@ impl Interceptor for Seen {
         });
         batch.rows = rows;
         failed
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, pass: u64) {
+        self.pass = pass;
+    }
+
+    fn forget(&mut self, pass: u64) {
+        let before = self.first.len();
+        self.first.retain(|_, (_, learned)| *learned != pass);
+        if self.first.len() < before {
+            self.order.retain(|(key, _)| self.first.contains_key(key));
+        }
     }
 }
 
@@ -130,6 +156,15 @@ mod tests {
         assert_eq!(run.batch_from(7, NOW_MS, &["a", "b"]), ["a @0", "b @0"]);
         assert_eq!(run.batch_from(7, NOW_MS, &["a", "b"]), ["a @0", "b @0"]);
         assert_eq!(run.batch_from(9, NOW_MS, &["a", "b"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_sources_may_number_their_events_alike() {
+        // Both numbered their events from the millisecond of the start, so an event of one looked like the same
+        // event of the other coming again, and went through.
+        let mut run = run(json!({}));
+        assert_eq!(run.batch_of("one", 7, NOW_MS, &["a"]), ["a @0"]);
+        assert_eq!(run.batch_of("two", 7, NOW_MS, &["a"]), Vec::<String>::new());
     }
 
     #[test]

@@ -75,7 +75,12 @@ impl Run {
 
     /// As [`Run::batch`], with the first event's number.
     pub fn batch_from(&mut self, first_id: u64, now_ms: i64, bodies: &[&str]) -> Vec<String> {
-        let mut columns = Columns { first_id, ..Columns::default() };
+        self.batch_of("", first_id, now_ms, bodies)
+    }
+
+    /// As [`Run::batch_from`], with the name of the source.
+    pub fn batch_of(&mut self, source: &str, first_id: u64, now_ms: i64, bodies: &[&str]) -> Vec<String> {
+        let mut columns = Columns { source: source.into(), first_id, ..Columns::default() };
         for body in bodies {
             columns.push(body.as_bytes(), 0).expect("room");
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use flow_plan::Plan;
+use flow_plan::exec::Natives;
 use flow_plan::plan::{self, OriginId, PLAN_VERSION, Target};
 use tokio::sync::watch;
 
@@ -88,6 +89,7 @@ struct Builder<'a> {
     secrets: Arc<BTreeMap<String, String>>,
     places: Arc<Vec<String>>,
     dead: Arc<DeadLetters>,
+    natives: Arc<Natives>,
     channels: Vec<Option<Arc<dyn Channel>>>,
     faults: Vec<StartFault>,
 }
@@ -118,6 +120,7 @@ impl<'a> Builder<'a> {
             places: Arc::new(site.plan.origins.iter().map(place).collect()),
             dead: Arc::new(DeadLetters::new(dir, slots.clone())),
             slots,
+            natives: Arc::new(Natives::new()),
             channels: Vec::new(),
             faults: Vec::new(),
         })
@@ -354,8 +357,9 @@ impl<'a> Builder<'a> {
             registry: self.site.registry.clone(),
             agent: self.index,
             program: program as usize,
+            natives: self.natives.clone(),
         };
-        let running = match guarded_call(|| recipe.build()) {
+        let running = match guarded_call(|| recipe.build(false)) {
             Ok(Ok(executor)) => RunningProgram::new(executor),
             Ok(Err(fault)) => {
                 self.fault(&fault.step, fault.fault, fault.origin);

@@ -92,7 +92,7 @@ impl Pipe {
         let (outputs, dead) = {
             let mut program = self.program.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if self.stale.swap(false, Ordering::AcqRel) {
-                let built = guarded_call(|| self.recipe.build().map_err(|fault| fault.fault));
+                let built = guarded_call(|| self.recipe.build(true).map_err(|fault| fault.fault));
                 let executor = built.and_then(|built| built).map_err(|fault| self.lost(fault))?;
                 *program = RunningProgram::new(executor);
                 self.steps.replace(program.counters());

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::memo::{Memo, deciding_header, deciding_header_of};
+use super::natives::{self, Natives};
 use super::{End, ExecError, Op, PROGRAM_DEPTH_MAX, Program, Route, Step, StepCounters};
 use crate::eval::prepare::Preparer;
 use crate::function::Functions;
 use crate::interceptor::{Interceptors, LowerContext, LowerError, Lowered};
 use crate::ir;
-use crate::plan::OriginId;
+use crate::plan::{OriginId, Output};
 
 pub(super) struct Lowering<'a> {
     pub preparer: Preparer<'a>,
@@ -17,16 +18,21 @@ pub(super) struct Lowering<'a> {
     /// With the user's functions and the header names of the plan.
     pub functions: Functions,
     pub slots: &'a [String],
-    pub outputs: usize,
+    pub outputs: &'a [Output],
     pub errors: usize,
     pub counters: Vec<Arc<StepCounters>>,
+    pub natives: &'a Natives,
+    /// Those that are there begin anew.
+    pub renew: bool,
+    /// A step drops what it has let through before.
+    pub remembers: bool,
 }
 
 impl Lowering<'_> {
     pub fn program(&mut self, program: &ir::Program, depth: u32) -> Result<Program, ExecError> {
         let mut steps = Vec::with_capacity(program.steps.len());
-        for step in &program.steps {
-            steps.push(self.step(step)?);
+        for (index, step) in program.steps.iter().enumerate() {
+            steps.push(self.step(step, &program.steps[index + 1..], &program.end)?);
         }
         let refuse = |message: String| {
             let (step, origin) =
@@ -39,7 +45,7 @@ impl Lowering<'_> {
             return Err(refuse(format!("the program is nested more than {PROGRAM_DEPTH_MAX} deep")));
         }
         let end = match &program.end {
-            ir::End::Output(output) if *output as usize >= self.outputs => {
+            ir::End::Output(output) if *output as usize >= self.outputs.len() => {
                 return Err(refuse(format!("the program has no output number {output}")));
             }
             ir::End::Output(output) => End::Output(*output),
@@ -52,7 +58,7 @@ impl Lowering<'_> {
         Ok(Program { steps, end })
     }
 
-    fn step(&mut self, step: &ir::Step) -> Result<Step, ExecError> {
+    fn step(&mut self, step: &ir::Step, after: &[ir::Step], end: &ir::End) -> Result<Step, ExecError> {
         let refuse = |error: LowerError| ExecError { step: step.name.clone(), origin: step.origin, error };
         let plain = |message: String| refuse(LowerError { setting: None, message });
         self.check_errors(step.errors).map_err(plain)?;
@@ -68,7 +74,12 @@ impl Lowering<'_> {
                     functions: &self.functions,
                 };
                 match factory(settings, &context).map_err(refuse)? {
-                    Lowered::Native(native) => Op::Native(native),
+                    Lowered::Native(made) => {
+                        let place = natives::place(step, after, end, self.outputs);
+                        let native = self.natives.at(place, made, self.renew);
+                        self.remembers |= native.remembers();
+                        Op::Native(native)
+                    }
                     Lowered::Code(code) => self.code(&code).map_err(plain)?,
                 }
             }

@@ -17,6 +17,7 @@
 mod kernel;
 mod lower;
 mod memo;
+mod natives;
 mod rows;
 mod runner;
 #[cfg(test)]
@@ -32,12 +33,14 @@ use crate::eval::node::{Block, Node, Unit};
 use crate::eval::prepare::Preparer;
 use crate::eval::run::{Fault, Scratch};
 use crate::function::Functions;
-use crate::interceptor::{Interceptor, Interceptors, LowerError};
+use crate::interceptor::{Interceptors, LowerError};
 use crate::plan::{self, OriginId, Plan};
 
 use kernel::Kernel;
 use lower::Lowering;
 use memo::Memo;
+pub use natives::Natives;
+use natives::{Native, Ticket, Turn};
 use runner::Runner;
 
 /// Steps and branches inside each other; a deeper program is refused.
@@ -141,6 +144,8 @@ pub struct Executor {
     counters: Vec<Arc<StepCounters>>,
     scratch: Scratch,
     places: Arc<[String]>,
+    /// When a step drops what it has let through before.
+    turn: Option<Turn>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -166,7 +171,7 @@ enum Op {
     /// A shape that has its own loop over the columns.
     Kernel(Kernel),
     Code(Block),
-    Native(Box<dyn Interceptor>),
+    Native(Arc<Native>),
 }
 
 enum End {
@@ -203,6 +208,19 @@ impl Executor {
         functions: &Functions,
         interceptors: &Interceptors,
     ) -> Result<Executor, ExecError> {
+        Executor::with_natives(plan, program, functions, interceptors, &Natives::new(), false)
+    }
+
+    /// The same, with the interceptors with state taken from those of the agent. `renew`: they begin anew, for all
+    /// programs that share them.
+    pub fn with_natives(
+        plan: &Plan,
+        program: &plan::Program,
+        functions: &Functions,
+        interceptors: &Interceptors,
+        natives: &Natives,
+        renew: bool,
+    ) -> Result<Executor, ExecError> {
         let places: Vec<String> =
             plan.origins.iter().map(|at| format!("{}:{}:{}", at.file, at.line, at.column)).collect();
         let mut lowering = Lowering {
@@ -210,16 +228,19 @@ impl Executor {
             functions: functions.for_plan(plan),
             interceptors,
             slots: &plan.slots,
-            outputs: program.outputs.len(),
+            outputs: &program.outputs,
             errors: program.errors.len(),
             counters: Vec::new(),
+            natives,
+            renew,
+            remembers: false,
         };
         let body = lowering.program(&program.body, 0)?;
         let mut errors = Vec::with_capacity(program.errors.len());
         for program in &program.errors {
             errors.push(Some(lowering.program(program, 0)?));
         }
-        let counters = lowering.counters;
+        let (counters, remembers) = (lowering.counters, lowering.remembers);
         let unit = lowering.preparer.finish().map_err(|error| ExecError {
             step: program.name.clone(),
             origin: OriginId::default(),
@@ -234,6 +255,7 @@ impl Executor {
             counters,
             scratch,
             places: places.into(),
+            turn: remembers.then(|| natives.turn()),
         })
     }
 
@@ -257,6 +279,14 @@ impl Executor {
             // Only a fault of whoever made it; its share is dropped, so its events are repeated.
             return;
         }
+        let turn = self.turn.clone();
+        let _turn = turn.as_ref().map(Turn::take);
+        let (ack, ticket) = if turn.is_some() && ack.is_open() {
+            let (ack, ticket) = Ticket::open(ack);
+            (ack, Some(ticket))
+        } else {
+            (ack, None)
+        };
         let mut runner = Runner {
             unit: &self.unit,
             errors: &mut self.errors,
@@ -265,6 +295,7 @@ impl Executor {
             scratch: &mut self.scratch,
             places: &self.places,
             ack: &ack,
+            ticket: ticket.as_ref(),
             outputs,
             now_ms,
         };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::natives::Ticket;
 use super::rows::gather;
 use super::{DeadLetter, End, Failure, Op, Outputs, Program, Reason, Route, Step, writes};
 use crate::ack::Ack;
@@ -20,6 +21,8 @@ pub(super) struct Runner<'r> {
     pub scratch: &'r mut Scratch,
     pub places: &'r [String],
     pub ack: &'r Ack,
+    /// When a step remembers what it has let through.
+    pub ticket: Option<&'r Arc<Ticket>>,
     pub outputs: &'r mut Outputs,
     pub now_ms: i64,
 }
@@ -79,7 +82,7 @@ impl Runner<'_> {
                 emitted = writes::run_code(self.unit, code, self.scratch, batch, self.now_ms, &mut failures);
             }
             Op::Native(native) => {
-                for failed in native.apply(batch, self.now_ms) {
+                for failed in native.apply(batch, self.now_ms, self.ticket) {
                     if (failed.row as usize) < batch.columns.bodies.len() {
                         let fault = Fault { message: failed.message, origin: None };
                         failures.push(Failure { row: failed.row, fault });

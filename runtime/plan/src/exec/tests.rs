@@ -1,6 +1,7 @@
 //! Programs over batches: steps, ends, failures, acknowledgements.
 
 mod ack;
+mod natives;
 mod same;
 mod steps;
 
