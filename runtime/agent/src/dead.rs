@@ -236,7 +236,7 @@ fn encode_letter(lines: &mut Vec<u8>, step: &str, letter: &Letter<'_>, at_ms: i6
         "place": place,
         "error": error,
         "source": batch.columns.source.as_ref(),
-        "id": batch.columns.first_id.wrapping_add(u64::from(*row)),
+        "id": batch.columns.event_id(*row),
         "time": batch.time_ms(*row),
         "header": header,
         body_key: body,

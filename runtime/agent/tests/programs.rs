@@ -59,6 +59,8 @@ async fn a_step_that_fails_keeps_its_event_as_a_dead_letter_and_lets_the_rest_fl
     let dead = world.dead("parse");
     assert_eq!((dead[0]["body"].as_str(), dead[0]["error"].as_str()), (Some("bad"), Some("never seen")));
     assert_eq!(dead[0]["place"], "test.flow:3:1");
+    // The number of the first event of the batch stood in every letter.
+    assert_eq!(dead[0]["id"], 1);
     let program = &running.status().agents[0].sources[0].program;
     assert_eq!((program.events_in, program.events_out, program.errors, program.dead_letters), (3, 2, 1, 1));
     assert_eq!(program.steps[0].failed, 1);

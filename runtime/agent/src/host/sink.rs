@@ -366,11 +366,8 @@ fn split(batches: &mut Vec<Batch>, count: usize) -> Vec<Batch> {
 /// One row as columns of its own, with its `event.id`: marking it must not copy the columns of all others.
 fn extract_row(batch: &Batch, row: u32) -> Columns {
     let from = &batch.columns;
-    let mut columns = Columns {
-        source: from.source.clone(),
-        first_id: from.first_id.wrapping_add(u64::from(row)),
-        ..Columns::default()
-    };
+    let mut columns =
+        Columns { source: from.source.clone(), first_id: from.event_id(row), ..Columns::default() };
     // One row of an arena always fits into an empty one: ranges that overlap are copied once each, and a row whose
     // ranges add up to more than an arena keeps what fits.
     if columns.push(batch.body(row), batch.time_ms(row)).is_err() {
