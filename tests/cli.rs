@@ -105,6 +105,19 @@ fn list_and_show_know_the_library() {
 }
 
 #[test]
+fn a_declaration_can_be_read_by_tools() {
+    let (output, _home) = on("", &["show", "--format", "json", "source", "tail"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all[0]["params"][0]["type"], "list<glob>");
+    let settings = all[0]["settings"].as_array().unwrap();
+    let batch = settings.iter().find(|setting| setting["name"] == "batch").unwrap();
+    assert!(batch["type"].as_str().unwrap().starts_with("int 1.."), "{batch}");
+    let (output, _home) = on("", &["explain", "--format", "json", "f0101"]);
+    let page: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(page["severity"], "error");
+}
+
+#[test]
 fn the_plan_says_what_is_put_in() {
     let flow = "source web = tail \"a.log\"\nsink kept = files \"out.log\"\nweb -> kept\n";
     let (output, _home) = on(flow, &["plan", "x.flow"]);

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use flow_syntax::ast::{Extern, ExternWord};
 use serde_json::json;
 
+use crate::output::OutputFormat;
 use crate::{Exit, output, project};
 
 #[derive(clap::Args)]
@@ -11,8 +12,8 @@ pub struct Arguments {
     /// Only this sort
     #[arg(value_enum)]
     sort: Option<Sort>,
-    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
-    format: ListFormat,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,12 +38,6 @@ enum Sort {
     Secrets,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ListFormat {
-    Text,
-    Json,
-}
-
 const SORTS: &[(Sort, ExternWord, &str)] = &[
     (Sort::Sources, ExternWord::Source, "sources"),
     (Sort::Interceptors, ExternWord::Interceptor, "interceptors"),
@@ -58,7 +53,7 @@ const SORTS: &[(Sort, ExternWord, &str)] = &[
 pub fn run(arguments: &Arguments) -> Exit {
     let (_, externs) = project::declarations();
     let wanted = SORTS.iter().filter(|(sort, _, _)| arguments.sort.is_none_or(|only| only == *sort));
-    if arguments.format == ListFormat::Json {
+    if arguments.format == OutputFormat::Json {
         let all: Vec<_> = wanted
             .flat_map(|(_, word, title)| {
                 let of_sort = externs.iter().filter(|one| one.word == *word);

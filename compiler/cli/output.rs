@@ -2,7 +2,17 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::ValueEnum;
 use flow_diag::Format;
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    Text,
+    /// For tools
+    Json,
+}
 
 /// Writes a result. A reader that went away is not a failure; any other problem is told once.
 pub fn result(text: &str) {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use flow_diag::render;
 
+use crate::output::OutputFormat;
 use crate::project::{self, Params};
 use crate::{Exit, output};
 
@@ -14,14 +14,8 @@ pub struct Arguments {
     file: PathBuf,
     #[command(flatten)]
     params: Params,
-    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
-    format: PlanFormat,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PlanFormat {
-    Text,
-    Json,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 pub fn run(arguments: &Arguments) -> Exit {
@@ -34,12 +28,12 @@ pub fn run(arguments: &Arguments) -> Exit {
         return Exit::Errors;
     };
     match arguments.format {
-        PlanFormat::Text => {
+        OutputFormat::Text => {
             output::result(&flow_check::print::plan_text_with(plan, Some(&project::library())));
             let data = crate::run::data_dir(plan, &arguments.file, None);
             output::result(&format!("state: {}\n", data.display()));
         }
-        PlanFormat::Json => match serde_json::to_string_pretty(plan) {
+        OutputFormat::Json => match serde_json::to_string_pretty(plan) {
             Ok(json) => output::result(&(json + "\n")),
             Err(error) => {
                 output::note(&format!("the plan cannot be written as JSON: {error}"));

@@ -2,8 +2,10 @@
 
 use flow_diag::{Files, Span, suggest};
 use flow_syntax::ast::{Extern, ExternWord, ParamDecl, TypeExpr};
+use serde_json::json;
 
 use crate::list::is_absent;
+use crate::output::OutputFormat;
 use crate::{Exit, output, project};
 
 #[derive(clap::Args)]
@@ -11,6 +13,8 @@ pub struct Arguments {
     /// `sink files`, `fn lower`, or the name alone
     #[arg(required = true, num_args = 1..=2)]
     what: Vec<String>,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 pub fn run(arguments: &Arguments) -> Exit {
@@ -29,9 +33,47 @@ pub fn run(arguments: &Arguments) -> Exit {
         output::note(&format!("there is no {sort} `{name}`{hint} (see flowc list)"));
         return Exit::Usage;
     }
+    if arguments.format == OutputFormat::Json {
+        let all: Vec<_> = found.iter().map(|one| json_of(&files, one)).collect();
+        output::result(&format!("{:#}\n", serde_json::Value::Array(all)));
+        return Exit::Fine;
+    }
     let pages: Vec<String> = found.iter().map(|one| page(&files, one)).collect();
     output::result(&pages.join("\n"));
     Exit::Fine
+}
+
+fn json_of(files: &Files, one: &Extern) -> serde_json::Value {
+    let names =
+        |names: &[flow_syntax::ast::Name]| names.iter().map(|name| name.text.clone()).collect::<Vec<_>>();
+    let param = |param: &ParamDecl| {
+        json!({
+            "name": param.name.text,
+            "type": param.ty.as_ref().map(|ty| type_text(files, ty)),
+            "default": param.default.as_ref().map(|default| source_text(files, default.span)),
+        })
+    };
+    let setting = |setting: &flow_syntax::ast::ExternSetting| {
+        json!({
+            "name": setting.name.text,
+            "type": type_text(files, &setting.ty),
+            "default": setting.default.as_ref().map(|default| source_text(files, default.span)),
+            "required": setting.default.is_none() && !setting.ty.optional,
+            "doc": setting.doc,
+        })
+    };
+    json!({
+        "sort": names_of(one.word)[0],
+        "name": one.name.text,
+        "doc": one.doc,
+        "params": one.params.iter().map(param).collect::<Vec<_>>(),
+        "result": one.result.as_ref().map(|ty| type_text(files, ty)),
+        "settings": one.settings.iter().map(setting).collect::<Vec<_>>(),
+        "rest": one.rest.as_ref().map(|ty| type_text(files, ty)),
+        "can": names(&one.abilities),
+        "sets": names(&one.sets),
+        "in_this_build": !is_absent(one),
+    })
 }
 
 fn names_of(word: ExternWord) -> &'static [&'static str] {
@@ -128,7 +170,8 @@ fn parameter(files: &Files, param: &ParamDecl) -> String {
 }
 
 fn type_text(files: &Files, ty: &TypeExpr) -> String {
-    source_text(files, ty.span)
+    let whole = ty.range.as_ref().map_or(ty.span, |(_, high)| ty.span.to(high.span));
+    source_text(files, whole)
 }
 
 /// The declaration's own words, on one line.
