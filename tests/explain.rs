@@ -4,7 +4,8 @@
 #[allow(dead_code, reason = "only a part of it is needed")]
 mod checking;
 
-use checking::{Texts, check, library};
+use checking::{Texts, check_with, library};
+use flow_check::Options;
 use flow_diag::all_codes;
 
 /// The fenced blocks of a page with their info strings.
@@ -23,6 +24,13 @@ fn blocks(page: &str) -> Vec<(String, String)> {
         }
     }
     blocks
+}
+
+/// What an example is checked with: it says `# flowc check --strict` where that is meant, and a page that speaks of
+/// memory speaks of a host with 4 GiB.
+fn options(example: &str) -> Options {
+    let strict = example.lines().any(|line| line == "# flowc check --strict");
+    Options { strict, memory_bytes: Some(4 << 30), ..Options::default() }
 }
 
 #[test]
@@ -54,12 +62,12 @@ fn the_examples_do_what_their_page_says() {
             }
             continue;
         };
-        let found = check(&library, "wrong.flow", wrong, imports());
+        let found = check_with(&library, "wrong.flow", wrong, imports(), &options(wrong));
         let others = found.errors().into_iter().filter(|code| code != entry.name && code != "F0116").count();
         if !found.codes().iter().any(|code| code == entry.name) || others > 0 {
             failures.push(format!("{} wrong example gives:\n{}", entry.name, found.shown()));
         }
-        let found = check(&library, "right.flow", right, imports());
+        let found = check_with(&library, "right.flow", right, imports(), &options(right));
         let errors = found.errors().into_iter().filter(|code| code != "F0116").count();
         if found.codes().iter().any(|code| code == entry.name) || errors > 0 {
             failures.push(format!("{} right example gives:\n{}", entry.name, found.shown()));

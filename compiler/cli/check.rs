@@ -24,6 +24,9 @@ pub struct Arguments {
     /// Also fail for warnings
     #[arg(long, value_name = "LEVEL", value_enum)]
     deny: Option<Deny>,
+    /// Advise to say what happens wherever an expression can fail
+    #[arg(long)]
+    strict: bool,
     /// Apply the edits that mend a mistake, where there is exactly one
     #[arg(long)]
     fix: bool,
@@ -51,7 +54,7 @@ enum Deny {
 pub fn run(arguments: &Arguments) -> Exit {
     let mut worst = Exit::Fine;
     for path in &arguments.files {
-        let mut project = match project::open(path, &arguments.params) {
+        let mut project = match project::open_with(path, &arguments.params, arguments.strict) {
             Ok(project) => project,
             Err(exit) => {
                 worst = exit;
@@ -63,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Exit {
                 Ok(0) => {}
                 Ok(count) => {
                     output::note(&format!("{count} fixed in {}", path.display()));
-                    match project::open(path, &arguments.params) {
+                    match project::open_with(path, &arguments.params, arguments.strict) {
                         Ok(fixed) => project = fixed,
                         Err(exit) => return exit,
                     }

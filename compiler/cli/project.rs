@@ -40,12 +40,25 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
 }
 
 impl Params {
-    fn options(&self) -> Options {
+    fn options(&self, strict: bool) -> Options {
         let env_params = std::env::vars()
             .filter_map(|(name, value)| Some((name.strip_prefix("FLOW_")?.to_ascii_lowercase(), value)))
             .collect();
-        Options { params: self.set.iter().cloned().collect::<BTreeMap<_, _>>(), env_params }
+        Options {
+            params: self.set.iter().cloned().collect::<BTreeMap<_, _>>(),
+            env_params,
+            strict,
+            memory_bytes: memory_bytes(),
+        }
     }
+}
+
+/// What the machine has, where the system tells it.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The declarations of this build, with their texts.
@@ -71,6 +84,11 @@ pub fn library() -> Library {
 
 /// Reads and checks a file. `Err` when it cannot be read; the reason has been told.
 pub fn open(path: &Path, params: &Params) -> Result<Project, Exit> {
+    open_with(path, params, false)
+}
+
+/// The same; `strict` asks for advice about whatever can fail.
+pub fn open_with(path: &Path, params: &Params, strict: bool) -> Result<Project, Exit> {
     let mut files = Files::new();
     let name = path.display().to_string();
     let text = match read_text(path) {
@@ -87,7 +105,7 @@ pub fn open(path: &Path, params: &Params) -> Result<Project, Exit> {
         }
     };
     let root = files.add(name, text);
-    let checked = flow_check::check(root, &mut files, &mut Disk, &library(), &params.options());
+    let checked = flow_check::check(root, &mut files, &mut Disk, &library(), &params.options(strict));
     Ok(Project { files, checked })
 }
 

@@ -65,9 +65,13 @@ impl Found {
 }
 
 /// Checks a text under a file name.
-pub fn check(library: &Library, name: &str, text: &str, mut imports: Texts) -> Found {
+pub fn check(library: &Library, name: &str, text: &str, imports: Texts) -> Found {
+    check_with(library, name, text, imports, &Options::default())
+}
+
+pub fn check_with(library: &Library, name: &str, text: &str, mut imports: Texts, options: &Options) -> Found {
     let mut files = Files::new();
     let root = files.add(name, text);
-    let checked = flow_check::check(root, &mut files, &mut imports, library, &Options::default());
+    let checked = flow_check::check(root, &mut files, &mut imports, library, options);
     Found { files, checked }
 }

@@ -65,7 +65,7 @@ impl Loader<'_> {
     fn import(&mut self, from: usize, path: &str, span: Span) -> Option<usize> {
         let from_name = self.files.name(self.loaded[from].id).to_owned();
         let (name, text) = match self.imports.read(&from_name, path) {
-            Ok(found) => found,
+            Ok((name, text)) => (plain(&name), text),
             Err(why) => {
                 let why = why.trim_end_matches('.');
                 let mut diagnostic = Diagnostic::new(Code::F0105, span, format!("cannot find `{path}`"));
@@ -77,7 +77,8 @@ impl Loader<'_> {
                 return None;
             }
         };
-        if let Some(index) = self.loaded.iter().position(|one| self.files.name(one.id) == name) {
+        let loaded = self.loaded.iter().position(|one| plain(self.files.name(one.id)) == name);
+        if let Some(index) = loaded {
             let circle = self.stack.iter().position(|(busy, _)| *busy == index);
             if index == from || circle.is_some() {
                 let mut diagnostic =
@@ -105,5 +106,38 @@ impl Loader<'_> {
         self.follow(index);
         self.stack.pop();
         Some(index)
+    }
+}
+
+/// The path without detours (`lib/../a.flow` is `a.flow`), so that a file is known again whichever way it is named.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." if parts.last().is_some_and(|last| !matches!(*last, "" | "..")) => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn detours_are_left_out() {
+        for (path, wanted) in [
+            ("lib/../a.flow", "a.flow"),
+            ("./a.flow", "a.flow"),
+            ("/x/./y/../../a.flow", "/a.flow"),
+            ("../../a.flow", "../../a.flow"),
+            ("a/b/../../../c.flow", "../c.flow"),
+        ] {
+            assert_eq!(plain(path), wanted);
+        }
     }
 }

@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{Disk, check_file, flow_files, repository};
-use flow_check::{Checked, Library, Options, check};
+use common::{Disk, check_file, flow_files, options_of, repository};
+use flow_check::{Checked, Library, check};
 use flow_diag::{Files, expect};
 use flow_plan::function::Functions;
 use support::KINDS;
@@ -25,7 +25,7 @@ fn kinds() -> Library {
 fn check_case(text: &str, library: &Library) -> Checked {
     let mut files = Files::new();
     let root = files.add("case.flow", text);
-    check(root, &mut files, &mut Disk, library, &Options::default())
+    check(root, &mut files, &mut Disk, library, &options_of(text))
 }
 
 #[test]

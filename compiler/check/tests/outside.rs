@@ -39,7 +39,7 @@ fn checked(
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect::<BTreeMap<_, _>>()
     };
-    let options = Options { params: owned(params), env_params: owned(env) };
+    let options = Options { params: owned(params), env_params: owned(env), ..Options::default() };
     let mut imports = Texts(files.iter().copied().collect());
     check_with("main.flow", text, &mut imports, &options).0
 }

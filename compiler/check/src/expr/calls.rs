@@ -181,6 +181,9 @@ impl<'a> Resolver<'a> {
                 },
             }
         }
+        if signature.fails {
+            self.advise_failure(frame, span);
+        }
         let origin = self.origin(span);
         let Some(function) = signature.index else { return Typed::poison() };
         Typed::new(ir::Expr::CallUser { function, args: lowered, origin }, signature.result.clone())
@@ -324,6 +327,9 @@ impl<'a> Resolver<'a> {
         arguments: Vec<Argument<'_>>,
     ) -> Typed {
         let mut fails = overload.can_fail;
+        if overload.can_fail {
+            self.advise_failure(frame, span);
+        }
         let mut arguments = arguments.into_iter().map(Some).collect::<Vec<_>>();
         let mut lowered = Vec::with_capacity(order.len());
         for (param, position) in overload.params.iter().zip(order) {

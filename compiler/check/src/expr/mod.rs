@@ -299,6 +299,18 @@ impl Resolver<'_> {
         false
     }
 
+    /// F0213, for those who asked for it: in a place where an event is, something can fail.
+    pub fn advise_failure(&mut self, frame: &Frame, span: Span) {
+        if !self.strict || !frame.sees_event() {
+            return;
+        }
+        self.report(
+            Diagnostic::new(Code::F0213, span, "this can fail and nothing says what then")
+                .label("a failing event goes to `errors` of its interceptor")
+                .help("say it: `… else drop`, `else pass`, `else fail \"why\"` or `else` and a value"),
+        );
+    }
+
     /// F0209
     pub fn report_null(&mut self, typed: &Typed, span: Span, want: &Type) {
         let text = self.files.slice(span).to_owned();

@@ -316,6 +316,9 @@ impl Resolver<'_> {
             }
         };
         let index = self.expr_of(frame, index, &want, "the index");
+        if fails {
+            self.advise_failure(frame, span);
+        }
         let origin = self.origin(span);
         let fails = fails || value.fails || index.fails;
         let expr = ir::Expr::Index { object: Box::new(value.expr), index: Box::new(index.expr), origin };

@@ -215,6 +215,7 @@ impl Resolver<'_> {
         want: Option<&Type>,
     ) -> Typed {
         frame.null_tolerant += 1;
+        let before = self.diagnostics.len();
         let wanted = want.map(|want| want.clone().optional());
         let typed = self.expr(frame, value, wanted.as_ref().or(want));
         frame.null_tolerant -= 1;
@@ -222,6 +223,11 @@ impl Resolver<'_> {
             Some(want) => self.decoded(typed, want, value.span),
             None => typed,
         };
+        if self.strict {
+            // what then is said here
+            let told = self.diagnostics.split_off(before.min(self.diagnostics.len()));
+            self.diagnostics.extend(told.into_iter().filter(|one| one.code != Code::F0213));
+        }
         let mut ty = typed.ty.present().clone();
         let mut values = None;
         let mut fails = false;

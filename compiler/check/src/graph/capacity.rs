@@ -160,9 +160,13 @@ fn check_rate(
 }
 
 fn seconds(ns: u128) -> String {
-    match ns / 1_000_000 {
-        ms if ms < 1_000 => format!("{ms} ms"),
-        ms => format!("{} s", ms / 1_000),
+    let ms = ns / 1_000_000;
+    match ms {
+        _ if ms < 1_000 => format!("{ms}ms"),
+        _ if ms.is_multiple_of(86_400_000) => format!("{}d", ms / 86_400_000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}min", ms / 60_000),
+        _ => format!("{}s", ms / 1_000),
     }
 }
 

@@ -9,6 +9,7 @@ mod context;
 mod domain;
 mod group;
 mod implicit;
+pub(crate) mod memory;
 mod optional;
 pub(crate) mod overlap;
 mod plan;

@@ -529,7 +529,7 @@ fn check_unnamed_state(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
     for segment in &context.segments.list {
         let Head::Component(id) = segment.head else { continue };
         let Some(source) = context.part(id) else { continue };
-        if !source.in_place || source.word != Word::Source || !has(source, "replay") || source.imported {
+        if !source.in_place || source.word != Word::Source || !has(source, "stateful") || source.imported {
             continue;
         }
         let keeps = segment.paths().into_iter().find_map(|path| {

@@ -91,9 +91,11 @@ pub(crate) fn resolve<'a>(
     library: &'a Index<'a>,
     functions: &'a Functions,
     params: &'a ParamTexts,
+    strict: bool,
     syntax: &[Diagnostic],
 ) -> (Model, Vec<Diagnostic>) {
     let mut resolver = Resolver::new(loaded, files, library, functions, params);
+    resolver.strict = strict;
     resolver.syntax_errors = syntax
         .iter()
         .filter(|one| one.severity == flow_diag::Severity::Error)
@@ -104,6 +106,7 @@ pub(crate) fn resolve<'a>(
     if !unused.is_empty() {
         // a template that nobody uses is checked as if somebody did, beside the program
         let mut beside = Resolver::new(loaded, files, library, functions, params);
+        beside.strict = strict;
         beside.syntax_errors = resolver.syntax_errors.clone();
         beside.with_unused_templates = true;
         beside.run();
@@ -145,6 +148,8 @@ pub(crate) struct Resolver<'a> {
     syntax_errors: Vec<(Code, Span)>,
     /// Mistakes in the library's own defaults are reported: for tests of the library.
     pub keep_library_problems: bool,
+    /// F0213 is wanted.
+    pub strict: bool,
     loaded: &'a [Loaded],
     param_texts: &'a ParamTexts,
     scopes: Vec<Scope>,
@@ -221,6 +226,7 @@ impl<'a> Resolver<'a> {
             diagnostics: Vec::new(),
             syntax_errors: Vec::new(),
             keep_library_problems: false,
+            strict: false,
             loaded,
             param_texts,
             scopes: vec![library_scope],

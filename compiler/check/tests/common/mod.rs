@@ -64,6 +64,25 @@ pub fn check_text(name: &str, text: &str, imports: &mut dyn Imports) -> (Checked
     check_with(name, text, imports, &Options::default())
 }
 
+/// What a case asks for from outside, in lines such as `#? strict`, `#? memory_bytes 1_000`, `#? set env=prod`.
+pub fn options_of(text: &str) -> Options {
+    let mut options = Options::default();
+    for wish in text.lines().filter_map(|line| line.strip_prefix("#? ")) {
+        match wish.split_once(' ').unwrap_or((wish, "")) {
+            ("strict", _) => options.strict = true,
+            ("memory_bytes", bytes) => {
+                options.memory_bytes = Some(bytes.replace('_', "").parse().expect("a number of bytes"));
+            }
+            ("set", value) => {
+                let (name, value) = value.split_once('=').expect("name=value");
+                options.params.insert(name.trim().to_owned(), value.to_owned());
+            }
+            _ => panic!("no such wish: {wish}"),
+        }
+    }
+    options
+}
+
 pub fn check_with(name: &str, text: &str, imports: &mut dyn Imports, options: &Options) -> (Checked, Files) {
     thread_local! {
         static LIBRARY: Library = library().0;
