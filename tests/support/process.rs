@@ -15,9 +15,23 @@ pub fn flowc(home: &Path) -> Command {
     command
 }
 
-/// Runs to the end and gives what it said.
+/// Runs to the end and gives what it said; one that hangs is killed after [`PATIENCE`] and fails the test.
 pub fn finish(command: &mut Command) -> Output {
-    command.output().expect("flowc starts")
+    let child = command.spawn().expect("flowc starts");
+    let id = nix::unistd::Pid::from_raw(child.id() as i32);
+    let (ended, watch) = std::sync::mpsc::channel();
+    let watchdog = std::thread::spawn(move || {
+        let hangs = watch.recv_timeout(PATIENCE).is_err();
+        if hangs {
+            // It may just have ended; then there is nobody to kill.
+            let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGKILL);
+        }
+        hangs
+    });
+    let output = child.wait_with_output().expect("its output can be read");
+    let _ = ended.send(());
+    assert!(!watchdog.join().expect("the watchdog ends"), "flowc did not end within {PATIENCE:?}");
+    output
 }
 
 /// A running process that is killed when the test ends.
