@@ -108,8 +108,8 @@ impl Totals {
 
 /// What the parts are called and where they are, from the text.
 pub struct Summary {
-    /// By part name: kind and main argument as written.
-    wheres: BTreeMap<String, String>,
+    /// By agent and part: kind and main argument as written.
+    wheres: BTreeMap<(String, String), String>,
     counts: String,
     begun: Instant,
 }
@@ -137,10 +137,12 @@ impl Summary {
         let (mut sources, mut channels, mut sinks) = (0, 0, 0);
         for agent in &plan.agents {
             for source in &agent.sources {
-                wheres.insert(source.name.clone(), where_is(&source.kind, &source.setting_origins));
+                let part = (agent.name.clone(), source.name.clone());
+                wheres.insert(part, where_is(&source.kind, &source.setting_origins));
             }
             for sink in &agent.sinks {
-                wheres.insert(sink.name.clone(), where_is(&sink.kind, &sink.setting_origins));
+                let part = (agent.name.clone(), sink.name.clone());
+                wheres.insert(part, where_is(&sink.kind, &sink.setting_origins));
             }
             sources += agent.sources.len();
             channels += agent.channels.len();
@@ -175,26 +177,26 @@ impl Summary {
             number(totals.events_out)
         );
         let mut rows: Vec<[String; 4]> = Vec::new();
-        let where_is = |name: &str| self.wheres.get(name).cloned().unwrap_or_default();
+        // Two agents may call their parts alike.
+        let several = status.agents.len() > 1;
         for agent in &status.agents {
+            let where_is = |name: &str| {
+                self.wheres.get(&(agent.name.clone(), name.to_owned())).cloned().unwrap_or_default()
+            };
+            let full = |name: &str| if several { format!("{}.{name}", agent.name) } else { name.to_owned() };
             for source in &agent.sources {
-                rows.push([
-                    "from".into(),
-                    source.name.clone(),
-                    number(source.events),
-                    where_is(&source.name),
-                ]);
+                rows.push(["from".into(), full(&source.name), number(source.events), where_is(&source.name)]);
             }
             for (step, count) in dropped(agent) {
-                rows.push(["dropped".into(), step, number(count), String::new()]);
+                rows.push(["dropped".into(), full(&step), number(count), String::new()]);
             }
             for sink in &agent.sinks {
-                rows.push(["to".into(), sink.name.clone(), number(sink.events), where_is(&sink.name)]);
+                rows.push(["to".into(), full(&sink.name), number(sink.events), where_is(&sink.name)]);
             }
             for dead in &agent.dead {
                 if dead.events > 0 {
                     let path = dead.file.display().to_string();
-                    rows.push(["failed".into(), dead.step.clone(), number(dead.events), path]);
+                    rows.push(["failed".into(), full(&dead.step), number(dead.events), path]);
                 }
             }
         }

@@ -320,7 +320,7 @@ impl Service {
             Ok(Ok(outcomes)) if outcomes.iter().all(|outcome| *outcome == Ok(Outcome::Delivered)) => Ok(()),
             Ok(Ok(_)) => Err(unavailable("the events were lost on their way: send them again")),
             Ok(Err(_)) => Err(unavailable("the flow is stopping: send them again")),
-            Err(_) => Err(unavailable("the flow is full: send them again")),
+            Err(_) => Err(unavailable("the flow did not take the events in time: send them again")),
         }
     }
 }

@@ -307,7 +307,11 @@ fn write_value(value: &Value<'_>, depth: u32, out: &mut Vec<u8>) {
         Value::Text(text) => write_string(&String::from_utf8_lossy(text), out),
         Value::Time(ms) => quoted(out, |out| time_to_text(*ms, out)),
         Value::Duration(ns) => quoted(out, |out| duration_to_text(*ns, out)),
-        Value::Size(bytes) => out.extend_from_slice(bytes.to_string().as_bytes()),
+        // What is no `int` reads back as a float, so it is written as one: writing again must give the same.
+        Value::Size(bytes) => match i64::try_from(*bytes) {
+            Ok(bytes) => int_to_text(bytes, out),
+            Err(_) => float_to_text(*bytes as f64, out),
+        },
         Value::Regex(regex) => write_string(regex.as_str(), out),
         Value::List(_) | Value::Map(_) if depth >= JSON_DEPTH_MAX => out.extend_from_slice(b"null"),
         Value::List(items) => {
