@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use flow_agent::{Accept, Context, Source, SourceError, SourceFactory, SourceOutput, Stop};
+use flow_agent::{Accept, Context, Fault, Source, SourceError, SourceFactory, SourceOutput, Stop};
 use flow_plan::{Ack, Batch, Settings};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -55,10 +55,16 @@ pub struct Seen {
     pub batch_rows_max: usize,
     pub counts: BTreeMap<&'static str, u64>,
     pub idle: usize,
+    /// What the user was told.
+    pub warned: Vec<Fault>,
     pub mode: Mode,
 }
 
 impl Seen {
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
     pub fn texts(&self) -> Vec<String> {
         self.rows.iter().map(Row::text).collect()
     }
@@ -168,6 +174,11 @@ impl Accept for Collector {
 
     fn idle(&self) {
         self.seen().idle += 1;
+        self.changed.notify_waiters();
+    }
+
+    fn warn(&self, fault: &Fault) {
+        self.seen().warned.push(fault.clone());
         self.changed.notify_waiters();
     }
 }

@@ -189,11 +189,10 @@ impl Tailed {
         }
     }
 
-    /// Reads all that is left as one event.
-    pub fn visit_whole(&mut self, params: &ReadParams) -> Visit {
+    /// Reads the file, of at most `size` bytes, as one event.
+    pub fn visit_whole(&mut self, params: &ReadParams, size: u64) -> Visit {
         let Some(file) = &self.handle else { return Visit::Vanished };
         let read = || -> io::Result<Option<(Box<Columns>, u64)>> {
-            let size = file.metadata()?.len();
             if self.read > 0 {
                 return Ok(None);
             }
