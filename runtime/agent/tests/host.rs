@@ -9,7 +9,7 @@ use std::time::Duration;
 use flow_agent::status::PartState;
 use flow_agent::{Fault, Level, Phase, SinkError};
 use flow_plan::Outcome;
-use flow_plan::plan::{OriginId, Target};
+use flow_plan::plan::{OriginId, Output, Target};
 use support::*;
 
 fn outcomes(world: &World) -> Vec<Result<Outcome, ()>> {
@@ -605,4 +605,31 @@ async fn on_several_threads_every_source_keeps_its_order_in_every_sink() {
         }
     }
     assert!(outcomes(&world).iter().all(|outcome| *outcome == Ok(Outcome::Delivered)));
+}
+
+/// A run whose sources had finished went on for ever when the sink of an optional branch was away, and a stop of it
+/// counted as a failure.
+#[tokio::test(start_paused = true)]
+async fn an_optional_branch_does_not_hold_the_end() {
+    let world = World::new();
+    let mut draft = Draft::new(&world);
+    let (main, side) = (draft.sink("main"), draft.sink("side"));
+    let first = draft.channel("first", 10, vec![output(Target::Sink(main))]);
+    let second = draft.channel("second", 10, vec![output(Target::Sink(side))]);
+    let optional = Output { optional: true, ..output(Target::Channel(second)) };
+    draft.source("in", vec![output(Target::Channel(first)), optional]);
+    world.behave("side", |_| Err(SinkError::Retry(Fault::new("away"))));
+    let running = world.start(&draft.plan()).unwrap();
+    let mut notices = running.notices();
+    world.send("in", &["a"]);
+    world.act("in", Act::Finish);
+    let end = running.wait().await;
+    assert!(!end.failed && end.events_left == 1, "{end:?}");
+    assert_eq!(world.written("main"), ["a"]);
+    // It was tried for half a minute, at first every few hundred milliseconds.
+    let mut told = 0;
+    while notices.try_recv().is_ok() {
+        told += 1;
+    }
+    assert!((1..=7).contains(&told), "{told}");
 }

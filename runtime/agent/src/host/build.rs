@@ -274,6 +274,7 @@ impl<'a> Builder<'a> {
             channel: taken.clone(),
             pipe: pipe.clone(),
             counts: counts.clone(),
+            needed: self.shape.needed[index],
             health: reporter.health.clone(),
         };
         let drain = Drain {
@@ -286,6 +287,7 @@ impl<'a> Builder<'a> {
             backoff: self.backoff(&channel.name, self.site.options.sink_backoff),
             linger: self.site.options.linger,
             counts,
+            needed: self.shape.needed[index],
         };
         Some((drain, view, views))
     }
@@ -403,6 +405,7 @@ impl<'a> Builder<'a> {
             origin: part.origin,
             setting_origins: Arc::new(part.setting_origins.clone()),
             health: Arc::new(Health::default()),
+            told: Arc::default(),
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Drain {
     /// See [`super::HostOptions::linger`].
     pub linger: Duration,
     pub counts: Arc<DrainCounts>,
+    /// Not only optional branches lead here.
+    pub needed: bool,
 }
 
 #[derive(Default)]

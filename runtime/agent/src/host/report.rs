@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flow_plan::plan::OriginId;
 use serde::Serialize;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::Clock;
 use crate::counters::Health;
@@ -15,6 +17,9 @@ use crate::traits::Fault;
 
 /// Notices kept for a reader that is behind; older ones are lost to it (the status still has the last fault).
 pub const NOTICES_MAX: usize = 256;
+
+/// The same warning of the same part is told again only after this long: what is tried again fails again.
+pub const NOTICE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Faults kept for the end of the run.
 pub const END_FAULTS_MAX: usize = 64;
@@ -91,6 +96,8 @@ pub(super) struct Reporter {
     pub origin: OriginId,
     pub setting_origins: Arc<BTreeMap<String, OriginId>>,
     pub health: Arc<Health>,
+    /// The last warning that was told.
+    pub told: Arc<Mutex<Option<(String, Instant)>>>,
 }
 
 impl Reporter {
@@ -98,6 +105,9 @@ impl Reporter {
         let origin = self.origin_of(fault);
         let at_ms = self.now_ms();
         self.health.fault(FaultReport { fault: fault.clone(), origin, at_ms });
+        if level == Level::Warning && !self.is_news(fault) {
+            return;
+        }
         self.reports.send(Notice {
             level,
             agent: self.agent.to_string(),
@@ -106,6 +116,18 @@ impl Reporter {
             origin,
             at_ms,
         });
+    }
+
+    fn is_news(&self, fault: &Fault) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let now = Instant::now();
+        let known = told.as_ref().is_some_and(|(message, when)| {
+            *message == fault.message && now.saturating_duration_since(*when) < NOTICE_AGAIN
+        });
+        if !known {
+            *told = Some((fault.message.clone(), now));
+        }
+        !known
     }
 
     pub fn now_ms(&self) -> i64 {

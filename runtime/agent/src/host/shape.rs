@@ -15,6 +15,8 @@ pub(super) struct Shape {
     pub drain_sinks: Vec<Vec<(u32, bool)>>,
     /// By channel: how many sources and drains feed it.
     pub feeders: Vec<usize>,
+    /// By channel: whether some way to it has no optional branch. What is in the others holds nobody.
+    pub needed: Vec<bool>,
 }
 
 pub(super) fn check_shape(agent: &Agent) -> Result<Shape, Vec<StartFault>> {
@@ -68,7 +70,8 @@ pub(super) fn check_shape(agent: &Agent) -> Result<Shape, Vec<StartFault>> {
     }
     check_cycles(agent, &drain_feeds, &mut faults);
     if faults.is_empty() {
-        Ok(Shape { source_feeds, drain_feeds, drain_sinks, feeders })
+        let needed = needed_channels(agent);
+        Ok(Shape { source_feeds, drain_feeds, drain_sinks, feeders, needed })
     } else {
         Err(faults)
     }
@@ -89,6 +92,25 @@ fn add_channels(agent: &Agent, program: u32, feeds: &mut Vec<usize>) {
             feeds.push(channel as usize);
         }
     }
+}
+
+fn needed_channels(agent: &Agent) -> Vec<bool> {
+    let mut needed = vec![false; agent.channels.len()];
+    let sources = agent.sources.iter().flat_map(|source| [Some(source.program), source.errors]);
+    let mut programs: Vec<u32> = sources.flatten().collect();
+    while let Some(program) = programs.pop() {
+        for output in agent.programs[program as usize].outputs.iter().filter(|output| !output.optional) {
+            match output.to {
+                Target::Channel(channel) if !needed[channel as usize] => {
+                    needed[channel as usize] = true;
+                    programs.push(agent.channels[channel as usize].drain);
+                }
+                Target::Channel(_) => {}
+                Target::Sink(sink) => programs.extend(agent.sinks[sink as usize].errors),
+            }
+        }
+    }
+    needed
 }
 
 fn check_indexes(agent: &Agent, faults: &mut Vec<StartFault>) {

@@ -84,20 +84,30 @@ struct Ended {
     agent: usize,
     feeds: Vec<usize>,
     drain: Option<DrainEnd>,
+    /// The run waits for it; for what only optional branches lead to, it waits as for a drain.
+    needed: bool,
 }
 
 impl Supervision {
     pub async fn run(mut self, agents: Vec<BuiltAgent>) {
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let mut feeding = Vec::new();
+        // Tasks that the run waits for.
+        let mut running = 0_usize;
         for (agent, built) in agents.into_iter().enumerate() {
             for (drain, feeds) in built.drains {
-                tasks.spawn(async move { Ended { agent, feeds, drain: Some(run_drain(drain).await) } });
+                let needed = drain.needed;
+                running += usize::from(needed);
+                tasks.spawn(async move {
+                    let drain = Some(run_drain(drain).await);
+                    Ended { agent, feeds, drain, needed }
+                });
             }
             for (source, feeds) in built.sources {
+                running += 1;
                 tasks.spawn(async move {
                     source.run().await;
-                    Ended { agent, feeds, drain: None }
+                    Ended { agent, feeds, drain: None, needed: true }
                 });
             }
             for (channel, &feeders) in built.channels.iter().zip(&built.feeders) {
@@ -139,7 +149,8 @@ impl Supervision {
                     Some(Ok(ended)) => {
                         let feeding = &mut feeding[ended.agent];
                         feeding.released(&ended.feeds);
-                        if ended.drain == Some(DrainEnd::Failed) {
+                        running -= usize::from(ended.needed);
+                        if ended.drain == Some(DrainEnd::Failed) || running == 0 {
                             self.drain(&mut deadline);
                         }
                     }
@@ -164,8 +175,9 @@ impl Supervision {
     }
 
     fn finish(&self, broken: bool, late: bool) {
-        let channels = self.shared.agents.iter().flat_map(|agent| &agent.channels);
-        let events_left = channels.map(ChannelView::events_left).sum();
+        let channels = || self.shared.agents.iter().flat_map(|agent| &agent.channels);
+        let events_left = channels().map(ChannelView::events_left).sum();
+        let needed_left = channels().any(|channel| channel.needed && channel.events_left() > 0);
         for agent in &self.shared.agents {
             if let Err(fault) = agent.dead.sync() {
                 tracing::warn!(agent = agent.name, "{fault}");
@@ -173,7 +185,7 @@ impl Supervision {
         }
         self.shared.enter(Phase::Ended);
         let end = End {
-            failed: broken || self.shared.reports.failed() || (late && events_left > 0),
+            failed: broken || self.shared.reports.failed() || (late && needed_left),
             faults: self.shared.reports.errors(),
             events_left,
         };

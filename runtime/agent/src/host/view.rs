@@ -37,6 +37,8 @@ pub(super) struct ChannelView {
     pub channel: Arc<dyn Channel>,
     pub pipe: Arc<Pipe>,
     pub counts: Arc<DrainCounts>,
+    /// Not only optional branches lead here.
+    pub needed: bool,
     pub health: Arc<Health>,
 }
 
