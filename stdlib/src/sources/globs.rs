@@ -9,6 +9,9 @@ use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 /// Files found in one look at most; more are reported and left.
 pub const FILES_MAX: usize = 200_000;
 
+/// Paths that could not be read and are told of one by one, at most.
+const UNREADABLE_MAX: usize = 1_000;
+
 /// Directories below each other that `**` goes down at most.
 const DEPTH_MAX: usize = 64;
 
@@ -39,10 +42,19 @@ enum Part {
 #[derive(Debug, Default)]
 pub struct Found {
     pub files: Vec<PathBuf>,
-    /// Directories that could not be read, with the reason; a missing one is not an error.
+    /// Files and directories that could not be read, with the reason; a missing one is not an error.
     pub unreadable: Vec<(PathBuf, std::io::Error)>,
     /// There were more than [`FILES_MAX`].
     pub more: bool,
+}
+
+impl Found {
+    fn cannot_read(&mut self, path: &Path, error: std::io::Error) {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+        if !matches!(error.kind(), NotFound | NotADirectory) && self.unreadable.len() < UNREADABLE_MAX {
+            self.unreadable.push((path.to_owned(), error));
+        }
+    }
 }
 
 impl Patterns {
@@ -93,7 +105,7 @@ impl Patterns {
         let Some((part, rest)) = parts.split_first() else {
             if found.files.len() >= FILES_MAX {
                 found.more = true;
-            } else if !self.is_excluded(&at) && at.is_file() {
+            } else if !self.is_excluded(&at) && kind_of(&at, found).is_some_and(|kind| kind.is_file()) {
                 found.files.push(at);
             }
             return;
@@ -102,7 +114,7 @@ impl Patterns {
             Part::Literal(name) => {
                 let next = at.join(name);
                 // The last part is looked at as a file above; a missing directory ends here quietly.
-                if rest.is_empty() || next.is_dir() {
+                if rest.is_empty() || kind_of(&next, found).is_some_and(|kind| kind.is_dir()) {
                     self.descend(next, rest, depth, found);
                 }
             }
@@ -129,17 +141,24 @@ impl Patterns {
     }
 }
 
+/// What a path leads to; `None` when there is nothing. What cannot be looked at is kept for a report.
+fn kind_of(path: &Path, found: &mut Found) -> Option<std::fs::FileType> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Some(meta.file_type()),
+        Err(error) => {
+            found.cannot_read(path, error);
+            None
+        }
+    }
+}
+
 /// The entries of a directory, with whether each is a directory itself (not a link to one).
 fn entries(directory: &Path, found: &mut Found) -> Vec<(PathBuf, bool)> {
     let place = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let read = match std::fs::read_dir(place) {
         Ok(read) => read,
         Err(error) => {
-            if error.kind() != std::io::ErrorKind::NotFound
-                && error.kind() != std::io::ErrorKind::NotADirectory
-            {
-                found.unreadable.push((directory.to_owned(), error));
-            }
+            found.cannot_read(directory, error);
             return Vec::new();
         }
     };

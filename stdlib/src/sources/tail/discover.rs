@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{Tailed, end_of_lines, find_inode};
+use super::file::{Tailed, end_of_lines, names_by_inode};
 use super::identity::{Fingerprint, Inode};
 use crate::sources::globs::Patterns;
 use crate::sources::positions::StoredPath;
@@ -37,6 +37,19 @@ pub struct Position {
     pub fingerprint: Fingerprint,
     /// When it was last there.
     pub seen_ms: i64,
+    /// Where it is now, when that is known.
+    #[serde(skip)]
+    pub at: Whereabouts,
+}
+
+/// Where a file that no pattern finds any more is. Not saved: the next run searches again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Whereabouts {
+    #[default]
+    Unknown,
+    At(PathBuf),
+    /// Not in its directory.
+    Nowhere,
 }
 
 impl Position {
@@ -47,6 +60,7 @@ impl Position {
             position: file.committed,
             fingerprint: file.fingerprint,
             seen_ms: now_ms(),
+            at: Whereabouts::Unknown,
         }
     }
 }
@@ -166,8 +180,9 @@ impl Files {
         Files { patterns, live: BTreeMap::new(), kept, next: 0, copies: BTreeMap::new() }
     }
 
-    /// Looks for files. `first_look` also searches for files that were renamed since they were last read.
-    pub fn look(&mut self, fresh: Fresh, first_look: bool) -> Report {
+    /// Looks for files: those that the patterns find, and those that were followed before and have got more since,
+    /// whatever they are called now.
+    pub fn look(&mut self, fresh: Fresh) -> Report {
         let found = self.patterns.find();
         let mut report = Report { unreadable: found.unreadable, more: found.more, ..Report::default() };
         let by_inode: BTreeMap<Inode, u64> = self.live.iter().map(|(&key, file)| (file.inode, key)).collect();
@@ -210,9 +225,7 @@ impl Files {
                 Err(error) => report.unreadable.push((path, error)),
             }
         }
-        if first_look {
-            report.added += self.add_renamed();
-        }
+        report.added += self.add_late();
         self.copies.retain(|inode, _| present.contains(inode));
         report
     }
@@ -278,27 +291,64 @@ impl Files {
         self.next += 1;
     }
 
-    /// Files that were read before and have been renamed since to names that no pattern matches: their rest is
-    /// read.
-    fn add_renamed(&mut self) -> usize {
-        let mut added = 0;
-        for index in (0..self.kept.entries.len()).rev() {
-            let entry = &self.kept.entries[index];
+    /// Files that were read before, have been renamed since to names that no pattern matches, and have lines that
+    /// were not read: their writers did not notice the rename, or this process was not there.
+    fn add_late(&mut self) -> usize {
+        let live: BTreeSet<Inode> = self.live.values().map(|file| file.inode).collect();
+        // Each directory is read at most once, and only when a file has moved in it.
+        let mut directories: BTreeMap<PathBuf, Option<BTreeMap<u64, PathBuf>>> = BTreeMap::new();
+        let mut late = Vec::new();
+        for (index, entry) in self.kept.entries.iter_mut().enumerate() {
             let name = entry.path.path();
-            if !self.patterns.matches(&name) {
+            if entry.at == Whereabouts::Nowhere
+                || live.contains(&entry.inode)
+                || !self.patterns.matches(&name)
+            {
                 continue;
             }
-            let Ok(Some(path)) = find_inode(&name, entry.inode) else { continue };
-            if path == name {
-                continue;
+            let inode = entry.inode;
+            let found = |path: &Path| {
+                fs::metadata(path).ok().filter(|meta| meta.is_file() && Inode::of(meta) == inode)
+            };
+            let mut known = match &entry.at {
+                Whereabouts::At(path) => found(path).map(|meta| (path.clone(), meta)),
+                _ => None,
+            };
+            if known.is_none() {
+                let directory = name.parent().unwrap_or(Path::new("")).to_owned();
+                let Some(names) = directories
+                    .entry(directory)
+                    .or_insert_with_key(|directory| names_by_inode(directory).ok())
+                else {
+                    // The directory may come back.
+                    continue;
+                };
+                known = names.get(&inode.inode).and_then(|path| Some((path.clone(), found(path)?)));
             }
+            let Some((path, meta)) = known else {
+                entry.at = Whereabouts::Nowhere;
+                continue;
+            };
+            entry.seen_ms = now_ms();
+            entry.at = Whereabouts::At(path.clone());
+            // Under its own name it is found by the patterns.
+            if path != name && meta.len() > entry.position {
+                late.push((index, path, name));
+            }
+        }
+        let mut added = 0;
+        for (index, path, name) in late.into_iter().rev() {
+            let entry = &self.kept.entries[index];
             let mut fingerprint = entry.fingerprint;
-            let unread = File::open(&path)
-                .and_then(|file| Ok(file.metadata()?.len() > entry.position && fingerprint.verify(&file)?));
-            if matches!(unread, Ok(true)) {
-                let entry = self.kept.entries.swap_remove(index);
-                self.insert(&path, entry.inode, fingerprint, entry.position, Some(name));
-                added += 1;
+            match File::open(&path).and_then(|file| fingerprint.verify(&file)) {
+                Ok(true) => {
+                    let entry = self.kept.entries.swap_remove(index);
+                    self.insert(&path, entry.inode, fingerprint, entry.position, Some(name));
+                    added += 1;
+                }
+                // The inode belongs to another file now.
+                Ok(false) => self.kept.entries[index].at = Whereabouts::Nowhere,
+                Err(_) => {}
             }
         }
         added

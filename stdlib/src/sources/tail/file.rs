@@ -1,12 +1,12 @@
 //! One followed file: where reading and delivery stand, and the step that reads its next lines. Blocks; knows
 //! nothing of other files.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use flow_plan::Range;
 use flow_plan::batch::{ARENA_PADDING, Columns};
@@ -20,6 +20,9 @@ const READ_BYTES_MIN: usize = 16 << 10;
 
 /// How far back the start of the last line is looked for when a file is read from its end, in bytes.
 const LAST_LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// A deleted file is closed when it has been quiet for so many times `idle`.
+const DELETED_IDLES: u32 = 10;
 
 /// What every read of a source has in common.
 #[derive(Clone, Debug)]
@@ -106,6 +109,16 @@ impl Tailed {
             pending: VecDeque::new(),
             hint: usize::MAX,
         }
+    }
+
+    /// A deleted file is kept open for a while after its last news: whoever has it open may still write to it, and
+    /// nobody could open it again.
+    pub fn lingers(&self, idle: Duration) -> bool {
+        let deleted =
+            |file: &File| file.metadata().is_ok_and(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) == 0);
+        self.gone
+            && self.quiet_since.elapsed() < idle.saturating_mul(DELETED_IDLES)
+            && self.handle.as_ref().is_some_and(deleted)
     }
 
     pub fn is_settled(&self) -> bool {
@@ -344,26 +357,21 @@ fn add_headers(
 }
 
 /// A file in the directory of `path` with this inode number: rotation renames within a directory.
-pub fn find_inode(path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
-    use std::os::unix::fs::DirEntryExt;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
+fn find_inode(path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
+    let names = match names_by_inode(path.parent().unwrap_or(Path::new(""))) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        names => names?,
     };
-    for entry in entries.flatten() {
-        if entry.ino() == inode.inode {
-            let path = entry.path();
-            if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && Inode::of(&meta) == inode) {
-                return Ok(Some(path));
-            }
-        }
-    }
-    Ok(None)
+    let is_it =
+        |path: &&PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && Inode::of(&meta) == inode);
+    Ok(names.get(&inode.inode).filter(is_it).cloned())
+}
+
+/// The entries of a directory by inode number.
+pub fn names_by_inode(directory: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    use std::os::unix::fs::DirEntryExt;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    Ok(fs::read_dir(directory)?.flatten().map(|entry| (entry.ino(), entry.path())).collect())
 }
 
 /// The position after the last line end: a line that is being written is not cut in two.

@@ -30,7 +30,7 @@ use super::ledger::Ledger;
 use super::positions::{Loaded, load_positions, plain, save_positions};
 use super::rows::{HeaderTarget, Stamp};
 
-/// Batches read in one go; more would only wait.
+/// Batches read in one go, and reads; more would only wait.
 const READ_AHEAD: usize = 4;
 
 /// Batches of one file before the next file has its turn.
@@ -345,7 +345,7 @@ impl<'a> Tailing<'a> {
         let mut files = std::mem::replace(&mut self.files, empty);
         let before = files.live.keys().next_back().map_or(0, |last| last + 1);
         let (files, report) = blocking(move || {
-            let report = files.look(fresh, first);
+            let report = files.look(fresh);
             (files, report)
         })
         .await?;
@@ -449,7 +449,9 @@ impl<'a> Tailing<'a> {
         let (mut file, read, last) = blocking(move || {
             let mut read = Vec::with_capacity(batches_max);
             let mut last = None;
-            while read.len() < batches_max && last.is_none() {
+            // Lines as long as many reads leave one by one.
+            let enough = file.read + (READ_AHEAD * params.read) as u64;
+            while read.len() < batches_max && file.read < enough && last.is_none() {
                 match file.visit(&params, at_end) {
                     Visit::Lines { columns, end, pieces } => {
                         file.read = end;
@@ -500,7 +502,8 @@ impl<'a> Tailing<'a> {
         match visit {
             Visit::Lines { .. } => {}
             Visit::Nothing => {
-                if at_end {
+                let idle = self.tail.settings.idle.std();
+                if at_end && !(self.tail.settings.follow && file.lingers(idle)) {
                     self.finished.insert(key);
                 }
             }
@@ -538,13 +541,18 @@ impl<'a> Tailing<'a> {
         if open <= self.tail.settings.open_max {
             return;
         }
+        let idle = self.tail.settings.idle.std();
         let quietest = self
             .files
             .live
             .iter_mut()
-            // A file that is gone may not be found again by its name.
-            .filter(|(key, file)| **key != except && file.handle.is_some() && !file.gone)
-            .min_by_key(|(_, file)| file.quiet_since);
+            // A file that is gone may not be found again by its name: it waits for lines that come late, if there
+            // is room for that.
+            .filter(|(key, file)| {
+                let dispensable = !file.gone || (file.is_settled() && file.quiet_since.elapsed() >= idle);
+                **key != except && file.handle.is_some() && dispensable
+            })
+            .min_by_key(|(_, file)| (file.gone, file.quiet_since));
         if let Some((_, file)) = quietest {
             file.handle = None;
         }
@@ -592,10 +600,16 @@ fn after(began: Instant, every: Duration) -> Instant {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
-    Fault::new(format!("cannot read `{}`: {}", path.display(), plain(error)))
+    let place = path.display();
+    let what = format!("cannot read `{place}`: {}", plain(error));
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        return Fault::new(what).code("F0804").setting("path");
+    }
+    let user = rustix::process::geteuid();
+    Fault::new(format!("{what} for the user {user}"))
         .code("F0804")
         .setting("path")
-        .help("let the user of this process read it: a group or an ACL")
+        .help(format!("`setfacl -m u:{user}:r {place}`, or a group that may read it"))
 }
 
 /// Runs a step that blocks on the disk.
