@@ -14,7 +14,7 @@ use flow_agent::{Context, Fault, Source, SourceError, SourceOutput, Stop, decode
 use flow_plan::settings::{Duration, SecretSetting, Settings};
 use flow_plan::{Batch, Outcome};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,13 +24,27 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::bodies::{Format, decode_events, decompress};
+use super::budget::Budget;
 use super::listen::{Held, bind_tcp, parse_address};
 use super::rows::{HeaderTarget, Stamp};
 
 /// Bytes of the head of a request, at most.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the bodies of all requests together; who goes beyond is told to come again.
+const BODIES_BYTES_MAX: usize = 512 << 20;
+
+/// What an event of a decoded body costs besides its bytes.
+const ROW_COST: usize = 64;
+
+/// A body that comes more slowly, in bytes per second, is given up after `idle`.
+const BODY_RATE_MIN: u64 = 1024;
+
+/// Larger bodies, and compressed ones, are decoded on a thread that may block.
+const BLOCKING_BYTES: usize = 256 << 10;
 
 /// How long open requests may take to end after the stop.
 const STOP_WAIT: StdDuration = StdDuration::from_secs(10);
@@ -103,6 +117,7 @@ fn new(settings: &Settings, context: &Context) -> Result<Http, Fault> {
         status,
         stamp: Stamp::new(context),
         context: context.clone(),
+        bodies: Budget::new(BODIES_BYTES_MAX, settings.connections_max),
         settings,
     };
     let listener = bind_tcp(&address, "listen")?;
@@ -136,6 +151,12 @@ impl Source for Http {
     }
 }
 
+/// When the next part of a body must have come: soon after the last one, and not so slowly that it never ends.
+fn body_deadline(began: Instant, now: Instant, idle: StdDuration, received: usize) -> Instant {
+    let fair = began + idle + StdDuration::from_secs(received as u64 / BODY_RATE_MIN);
+    fair.min(now + idle)
+}
+
 /// The next connection, when there is a place for it: others wait in the kernel's queue.
 async fn accept(
     listener: &TcpListener,
@@ -163,6 +184,7 @@ struct Service {
     status: StatusCode,
     stamp: Stamp,
     context: Context,
+    bodies: Arc<Budget>,
 }
 
 /// An answer that is no success.
@@ -187,6 +209,8 @@ impl Service {
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.idle.std())
             .max_buf_size(HEAD_BYTES_MAX)
+            // A client that has said all it has to say still wants its answer.
+            .half_close(true)
             .keep_alive(true);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
         let ended = tokio::select! {
@@ -258,10 +282,19 @@ impl Service {
         let body_max = self.settings.body_max;
         let too_large =
             || refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {body_max} bytes"));
+        // What is too large by its own account need not be read.
+        if body.size_hint().lower() > body_max as u64 {
+            return Err(too_large());
+        }
         let mut body = Limited::new(body, body_max);
+        let no_room =
+            || refuse(StatusCode::SERVICE_UNAVAILABLE, "too much is received at a time: send it again");
+        let mut share = self.bodies.share();
         let mut bytes = Vec::new();
+        let began = Instant::now();
         loop {
-            let frame = match tokio::time::timeout(self.settings.idle.std(), body.frame()).await {
+            let until = body_deadline(began, Instant::now(), self.settings.idle.std(), bytes.len());
+            let frame = match tokio::time::timeout_at(until, body.frame()).await {
                 Err(_) => return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body does not come")),
                 Ok(None) => break,
                 Ok(Some(Err(error))) if error.downcast_ref::<LengthLimitError>().is_some() => {
@@ -273,17 +306,40 @@ impl Service {
             if let Ok(data) = frame.into_data() {
                 bytes.extend_from_slice(&data);
             }
+            if !share.set(bytes.len()) {
+                return Err(no_room());
+            }
         }
-        let encoding = head.headers.get(CONTENT_ENCODING).map_or(&b""[..], |value| value.as_bytes());
-        let bytes = decompress(bytes, encoding, body_max).map_err(|error| match error {
+        let encoding = head.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_vec());
+        let blocks = encoding.is_some() || bytes.len() > BLOCKING_BYTES;
+        let (format, rows_max, context) =
+            (self.settings.format, self.settings.batch.max(1), self.context.clone());
+        let decode = move || {
+            let encoding = encoding.unwrap_or_default();
+            let bytes = decompress(bytes, &encoding, body_max, &mut |bytes| share.set(bytes))?;
+            let len = bytes.len();
+            let batches = decode_events(bytes, format, rows_max, &context).map_err(bodies::Broken::Bad)?;
+            let rows: usize = batches.iter().map(|columns| columns.bodies.len()).sum();
+            if !share.set(len + rows * ROW_COST) {
+                return Err(bodies::Broken::NoRoom);
+            }
+            Ok((batches, share))
+        };
+        let decoded = if blocks {
+            let decoding = tokio::task::spawn_blocking(decode);
+            decoding.await.map_err(|_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "decoding failed"))?
+        } else {
+            decode()
+        };
+        // The share is held until the request is answered.
+        let (batches, _share) = decoded.map_err(|error| match error {
             bodies::Broken::TooLarge => too_large(),
             bodies::Broken::Unknown(name) => {
                 refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("unknown encoding `{name}`"))
             }
             bodies::Broken::Bad(why) => refuse(StatusCode::BAD_REQUEST, why),
+            bodies::Broken::NoRoom => no_room(),
         })?;
-        let batches = decode_events(bytes, self.settings.format, self.settings.batch.max(1), &self.context)
-            .map_err(|why| refuse(StatusCode::BAD_REQUEST, why))?;
         let mut sent = Vec::with_capacity(batches.len());
         for mut columns in batches {
             let mut values: Vec<(&HeaderTarget, &[u8])> = Vec::new();

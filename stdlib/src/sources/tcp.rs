@@ -41,6 +41,7 @@ struct Tcp {
     peer_header: Option<HeaderTarget>,
     stamp: Stamp,
     listener: Held<std::net::TcpListener>,
+    unfinished_max: usize,
 }
 
 /// Makes the source.
@@ -53,7 +54,8 @@ fn new(settings: &Settings, context: &Context) -> Result<Tcp, Fault> {
     let address = parse_address(&settings.listen, "listen")?;
     let peer_header = HeaderTarget::optional(&settings.peer_header, context);
     let listener = bind_tcp(&address, "listen")?;
-    Ok(Tcp { settings, peer_header, stamp: Stamp::new(context), listener })
+    let unfinished_max = UNFINISHED_BYTES_MAX;
+    Ok(Tcp { settings, peer_header, stamp: Stamp::new(context), listener, unfinished_max })
 }
 
 #[async_trait]
@@ -73,7 +75,7 @@ impl Source for Tcp {
             counted_frames: false,
             connections_max: settings.connections_max,
             idle: settings.idle.std(),
-            unfinished_max: UNFINISHED_BYTES_MAX,
+            unfinished_max: self.unfinished_max,
         };
         let pump = Pump {
             rows_max: cut.rows_max,
@@ -213,7 +215,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::testing::{Collector, Mode, Running, context, settings};
+    use crate::sources::testing::{Collector, Mode, Running, allow_many_files, context, settings};
     use serde_json::{Value, json};
     use std::net::SocketAddr;
     use std::path::Path;
@@ -281,5 +283,69 @@ mod tests {
         flow.until_rows(1).await;
         source.stop().await.unwrap();
         assert!(TcpStream::connect(address).await.is_err(), "the port is free again");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn unfinished_lines_of_all_together_are_bounded() {
+        let defaults = json!({"listen": ":0", "batch": 1000, "linger": 0, "line_max": 16 << 20,
+            "connections_max": 100, "idle": 60_000_000_000u64, "peer_header": "peer"});
+        let mut source = new(&settings(defaults, json!({})), &context(Path::new("/nowhere"))).unwrap();
+        source.unfinished_max = 1 << 20;
+        let address = source.listener.address();
+        let flow = Collector::new(Mode::Deliver);
+        let running = Running::start(Box::new(source), &flow);
+        let mut greedy = Vec::new();
+        for _ in 0..4 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // The source may hang up in the middle of it.
+            let _ = stream.write_all(&vec![b'x'; 700 << 10]).await;
+            greedy.push(stream);
+        }
+        // There is room for one of them.
+        flow.until("three are refused", |seen| seen.count("refused_connections") == 3).await;
+        // Everybody else is sure of a part.
+        let mut honest = TcpStream::connect(address).await.unwrap();
+        honest.write_all(b"half a ").await.unwrap();
+        honest.write_all(b"line\n").await.unwrap();
+        flow.until("the honest line", |seen| seen.texts().contains(&"half a line".to_owned())).await;
+        running.stop().await.unwrap();
+        assert_eq!(flow.seen().count("refused_connections"), 3);
+        assert!(flow.seen().rows.iter().all(|row| row.body.len() <= 1 << 20));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_thousand_silent_peers_and_one_that_sends_byte_by_byte() {
+        allow_many_files();
+        let flow = Collector::new(Mode::Deliver);
+        let (source, address) = start(&flow, json!({"connections_max": 1100})).await;
+        let mut silent = Vec::new();
+        for number in 0..1000 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"\xff\0half").await.unwrap();
+            }
+            silent.push(stream);
+        }
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.set_nodelay(true).unwrap();
+        for byte in b"\0\xff\r\r\n\n\xc3\x28\n" {
+            slow.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        flow.until_rows(3).await;
+        source.stop().await.unwrap();
+        let bodies: Vec<Vec<u8>> = flow.seen().rows.iter().map(|row| row.body.clone()).collect();
+        assert_eq!(bodies, [b"\0\xff\r".to_vec(), b"".to_vec(), b"\xc3\x28".to_vec()]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_silent_peer_has_sent_is_not_thrown_away() {
+        let flow = Collector::new(Mode::Deliver);
+        let (source, address) = start(&flow, json!({"idle": 30_000_000})).await;
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        peer.write_all(b"one\nno end").await.unwrap();
+        flow.until_rows(2).await;
+        source.stop().await.unwrap();
+        assert_eq!(flow.seen().texts(), ["one", "no end"]);
     }
 }

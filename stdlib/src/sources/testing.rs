@@ -271,3 +271,11 @@ impl Seeded {
         self.0 % bound.max(1)
     }
 }
+
+/// Raises the bound on open files of this process to what the system allows.
+pub fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}

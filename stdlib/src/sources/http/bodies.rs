@@ -26,10 +26,21 @@ pub enum Broken {
     TooLarge,
     Unknown(String),
     Bad(String),
+    /// Other requests hold so much that there is no room for this one now.
+    NoRoom,
 }
 
-/// Undoes `Content-Encoding`; the result has at most `bytes_max` bytes.
-pub fn decompress(bytes: Vec<u8>, encoding: &[u8], bytes_max: usize) -> Result<Vec<u8>, Broken> {
+/// Bytes that are decompressed between two questions whether there is room.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// Undoes `Content-Encoding`; the result has at most `bytes_max` bytes. `room` is asked whether so many bytes may be
+/// held, as they become more.
+pub fn decompress(
+    bytes: Vec<u8>,
+    encoding: &[u8],
+    bytes_max: usize,
+    room: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<u8>, Broken> {
     let encoding = encoding.trim_ascii().to_ascii_lowercase();
     let mut reader: Box<dyn Read + '_> = match encoding.as_slice() {
         b"" | b"identity" => return Ok(bytes),
@@ -42,11 +53,22 @@ pub fn decompress(bytes: Vec<u8>, encoding: &[u8], bytes_max: usize) -> Result<V
         other => return Err(Broken::Unknown(String::from_utf8_lossy(other).into_owned())),
     };
     let mut plain = Vec::new();
-    (&mut reader)
-        .take(bytes_max as u64 + 1)
-        .read_to_end(&mut plain)
-        .map_err(|error| Broken::Bad(format!("the compressed body is broken: {error}")))?;
-    if plain.len() > bytes_max { Err(Broken::TooLarge) } else { Ok(plain) }
+    loop {
+        let step = STEP_BYTES.min((bytes_max + 1 - plain.len()) as u64);
+        let count = (&mut reader)
+            .take(step)
+            .read_to_end(&mut plain)
+            .map_err(|error| Broken::Bad(format!("the compressed body is broken: {error}")))?;
+        if plain.len() > bytes_max {
+            return Err(Broken::TooLarge);
+        }
+        if !room(bytes.len() + plain.len()) {
+            return Err(Broken::NoRoom);
+        }
+        if count == 0 {
+            return Ok(plain);
+        }
+    }
 }
 
 /// The form in which Flume's handler takes events.
@@ -186,9 +208,21 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(&vec![b'x'; 100_000]).unwrap();
         let gzip = gzip.finish().unwrap();
-        assert_eq!(decompress(gzip.clone(), b"gzip", 1000), Err(Broken::TooLarge));
-        assert_eq!(decompress(gzip.clone(), b" GZIP", 100_000).unwrap().len(), 100_000);
-        assert!(matches!(decompress(gzip[..20].to_vec(), b"gzip", 100_000), Err(Broken::Bad(_))));
-        assert_eq!(decompress(gzip, b"br", 10), Err(Broken::Unknown("br".to_owned())));
+        let undo =
+            |bytes: &[u8], encoding: &[u8], max| decompress(bytes.to_vec(), encoding, max, &mut |_| true);
+        assert_eq!(undo(&gzip, b"gzip", 1000), Err(Broken::TooLarge));
+        assert_eq!(undo(&gzip, b"gzip", 99_999), Err(Broken::TooLarge));
+        assert_eq!(undo(&gzip, b" GZIP", 100_000).unwrap().len(), 100_000);
+        assert!(matches!(undo(&gzip[..20], b"gzip", 100_000), Err(Broken::Bad(_))));
+        assert_eq!(undo(&gzip, b"br", 10), Err(Broken::Unknown("br".to_owned())));
+        let asked = &mut Vec::new();
+        let mut room = |bytes| {
+            asked.push(bytes);
+            bytes < 500_000
+        };
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        bomb.write_all(&vec![0; 50 << 20]).unwrap();
+        assert_eq!(decompress(bomb.finish().unwrap(), b"gzip", 1 << 30, &mut room), Err(Broken::NoRoom));
+        assert!(asked.last().is_some_and(|bytes| *bytes < 1 << 20), "it ends early: {asked:?}");
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::new;
-use crate::sources::testing::{Collector, Mode, Running, context, settings};
+use super::{Instant, StdDuration, body_deadline, new};
+use crate::sources::testing::{Collector, Mode, Running, allow_many_files, context, settings};
 
 fn defaults() -> Value {
     json!({"listen": ":0", "path": null, "format": "json", "confirm": "delivered", "timeout": 60_000_000_000u64,
@@ -133,4 +133,129 @@ async fn the_answer_waits_for_the_delivery() {
     assert_eq!(status(&post(address, "/", "", b"[5]").await), "200");
     flow.seen().held.clear();
     source.stop().await.unwrap();
+}
+
+/// Sends one good request and expects its success.
+async fn is_served(address: SocketAddr) {
+    let answer = tokio::time::timeout(StdDuration::from_secs(60), post(address, "/", "", b"[1]")).await;
+    assert_eq!(status(&answer.expect("it is not served")), "200");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_silent_connections_do_not_keep_others_out() {
+    allow_many_files();
+    let flow = Collector::new(Mode::Deliver);
+    let (source, address) = start(&flow, json!({"connections_max": 1100})).await;
+    let mut silent = Vec::new();
+    let beginnings: [&[u8]; 4] =
+        [b"", b"P", b"POST / HT", b"POST / HTTP/1.1\r\nContent-Length: 9999\r\n\r\n["];
+    for number in 0..1000 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(beginnings[number % 4]).await.unwrap();
+        silent.push(stream);
+    }
+    is_served(address).await;
+    // A stop would let them finish what they have begun.
+    source.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_ends_a_connection_wherever_it_begins() {
+    let flow = Collector::new(Mode::Deliver);
+    let (source, address) = start(&flow, json!({"idle": 30_000_000, "connections_max": 1})).await;
+    // There is one place: each is served only when the one before was let go.
+    for beginning in [&b"POST / HTTP/1.1\r\nX-Slow: y"[..], b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n[1"]
+    {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(beginning).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"),
+            "{:?}",
+            String::from_utf8_lossy(&answer)
+        );
+        is_served(address).await;
+    }
+    source.stop().await.unwrap();
+}
+
+#[test]
+fn a_body_that_trickles_is_given_up() {
+    let began = Instant::now();
+    let idle = StdDuration::from_secs(60);
+    let at = |seconds| began + StdDuration::from_secs(seconds);
+    assert_eq!(body_deadline(began, at(10), idle, 0), at(60));
+    // One byte in each minute ends with the first one; a slow but steady body is waited for.
+    assert_eq!(body_deadline(began, at(59), idle, 1), at(60));
+    assert_eq!(body_deadline(began, at(500), idle, 1 << 20), at(560));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_requests_are_refused_and_the_next_one_is_served() {
+    let flow = Collector::new(Mode::Deliver);
+    let (source, address) = start(&flow, json!({"headers": {"id": "X-Id"}})).await;
+    let long = |len: usize| [b"POST / HTTP/1.1\r\nX-Long: ".to_vec(), vec![b'a'; len]].concat();
+    let many = (0..500).flat_map(|n| format!("X-{n}: y\r\n").into_bytes());
+    let gzip = {
+        use std::io::Write;
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        bomb.write_all(&vec![b' '; 100 << 20]).unwrap();
+        bomb.finish().unwrap()
+    };
+    let bomb = format!("POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", gzip.len());
+    let cases: Vec<(Vec<u8>, &[&str])> = vec![
+        (long(10 << 20), &["431", "400", ""]),
+        ([b"POST / HTTP/1.1\r\n".to_vec(), many.collect()].concat(), &["431", "400", ""]),
+        (b"\0\0\0\0\r\n\r\n".to_vec(), &["400"]),
+        (b"POST /\xff\xfe\0 HTTP/1.1\r\n\r\n".to_vec(), &["400", ""]),
+        (b"POST / HTTP/9.9\r\n\r\n".to_vec(), &["400", "505"]),
+        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n".to_vec(), &["400"]),
+        (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n".to_vec(), &["400"]),
+        (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n".to_vec(), &["400"]),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n[".to_vec(), &["413"]),
+        // Longer than it says: the rest is a request that makes no sense.
+        (b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]\0\xff junk\r\n\r\n".to_vec(), &["200"]),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n".to_vec(),
+            &["400", ""],
+        ),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]zz\r\n".to_vec(), &["400"]),
+        ([bomb.as_bytes(), &gzip].concat(), &["413"]),
+    ];
+    for (request, expected) in &cases {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(request).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let reading = stream.read_to_end(&mut answer);
+        // A reset is an answer, too.
+        let _ = tokio::time::timeout(StdDuration::from_secs(60), reading).await.expect("no answer");
+        let answer = String::from_utf8_lossy(&answer);
+        let shown = String::from_utf8_lossy(&request[..request.len().min(80)]);
+        assert!(expected.contains(&status(&answer)), "{shown:?} gets {answer:?}");
+        is_served(address).await;
+    }
+    source.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_answered_in_order() {
+    let flow = Collector::new(Mode::Deliver);
+    let (source, address) = start(&flow, json!({"format": "raw"})).await;
+    let mut requests = Vec::new();
+    for number in 0..100 {
+        let close = if number == 99 { "Connection: close\r\n" } else { "" };
+        // Every third one is none.
+        let verb = if number % 3 == 0 { "GET" } else { "POST" };
+        requests.extend(format!("{verb} / HTTP/1.1\r\n{close}Content-Length: 3\r\n\r\n{number:03}").bytes());
+    }
+    let answer = raw(address, &requests).await;
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|rest| &rest[..3]).collect();
+    let expected: Vec<&str> = (0..100).map(|number| if number % 3 == 0 { "405" } else { "200" }).collect();
+    assert_eq!(statuses, expected);
+    source.stop().await.unwrap();
+    let texts: Vec<String> =
+        (0..100).filter(|number| number % 3 != 0).map(|number| format!("{number:03}")).collect();
+    assert_eq!(flow.seen().texts(), texts);
 }
