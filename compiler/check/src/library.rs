@@ -60,6 +60,8 @@ pub(crate) struct Kind<'a> {
     pub arguments: usize,
     pub rest: Option<SettingType>,
     pub abilities: Vec<String>,
+    /// Choices of settings that take an ability away.
+    pub unless: &'a [ast::Unless],
     /// Headers that the kind sets.
     pub sets: Vec<&'a str>,
 }
@@ -68,6 +70,8 @@ pub(crate) struct SettingDecl<'a> {
     pub name: &'a str,
     pub ty: SettingType,
     pub default: Option<&'a ast::Expr>,
+    /// Declared, and not built in.
+    pub absent: bool,
 }
 
 /// One overload of a library function.
@@ -131,11 +135,13 @@ impl<'a> Index<'a> {
                 name: &param.name.text,
                 ty: param.ty.as_ref().map_or(SettingType::Any, SettingType::of),
                 default: param.default.as_ref(),
+                absent: false,
             });
             let settings = item.settings.iter().map(|setting| SettingDecl {
                 name: &setting.name.text,
                 ty: SettingType::of(&setting.ty),
                 default: setting.default.as_ref(),
+                absent: setting.absent,
             });
             let kind = Kind {
                 name: &item.name.text,
@@ -143,6 +149,7 @@ impl<'a> Index<'a> {
                 arguments: item.params.len(),
                 rest: item.rest.as_ref().map(SettingType::of),
                 abilities: item.abilities.iter().map(|ability| ability.text.clone()).collect(),
+                unless: &item.unless,
                 sets: item.sets.iter().map(|name| name.text.as_str()).collect(),
             };
             index.kinds.insert((item.word, &item.name.text), kind);

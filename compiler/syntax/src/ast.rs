@@ -724,6 +724,8 @@ pub struct Extern {
     pub rest: Option<TypeExpr>,
     /// `can replay, confirm`
     pub abilities: Vec<Name>,
+    /// `can confirm unless confirm: none`
+    pub unless: Vec<Unless>,
     /// `sets header.file, header.path` (the names without `header.`)
     pub sets: Vec<Name>,
 }
@@ -744,12 +746,22 @@ pub enum ExternWord {
     Fn,
 }
 
+/// A choice of a setting that takes an ability away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unless {
+    pub ability: Name,
+    pub setting: Name,
+    pub choice: Name,
+}
+
 /// One line of an `extern` body; required when it has neither default nor `?`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExternSetting {
     pub name: Name,
     pub ty: TypeExpr,
     pub default: Option<Expr>,
+    /// Declared, and not built in yet: whoever writes it is told so.
+    pub absent: bool,
     /// The `##` text on the same line or on the lines above.
     pub doc: Option<String>,
 }

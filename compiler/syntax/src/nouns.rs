@@ -112,6 +112,7 @@ fn noun(rule: Rule) -> Option<Noun> {
         | Rule::operand_nm
         | Rule::literal
         | Rule::name_ref
+        | Rule::agent_ref
         | Rule::list
         | Rule::paren
         | Rule::if_expr
@@ -135,7 +136,9 @@ fn noun(rule: Rule) -> Option<Noun> {
         Rule::bin_op | Rule::call | Rule::index | Rule::member | Rule::fallback | Rule::kw_else => {
             Noun::Operator
         }
-        Rule::can_clause | Rule::sets_clause | Rule::extern_clause => Noun::Ability,
+        Rule::can_clause | Rule::ability | Rule::unless | Rule::sets_clause | Rule::extern_clause => {
+            Noun::Ability
+        }
         Rule::guarantee => Noun::Guarantee,
         Rule::EOI | Rule::NL => Noun::End,
         _ => return None,

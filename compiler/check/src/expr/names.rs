@@ -191,8 +191,18 @@ impl Resolver<'_> {
     }
 
     fn agent_part(&mut self, frame: &mut Frame, name: &ast::Name, span: Span) -> Typed {
-        let hosts = self.hosts_of(frame.scope);
+        if frame.mode == Mode::Function {
+            self.event_here(frame, &format!("agent.{}", name.text), span);
+            return Typed::poison();
+        }
+        // an interceptor belongs to whoever uses it
+        let hosts = self.hosts_of(self.chain_scope.unwrap_or(frame.scope));
         match (name.text.as_str(), hosts.as_slice()) {
+            ("host", []) if self.library.functions.contains_key("hostname") => {
+                let function = "hostname".to_owned();
+                let origin = self.origin(span);
+                Typed::new(ir::Expr::Call { function, args: Vec::new(), origin }, Type::String)
+            }
             ("host", [host]) => Typed::constant(Const::Text(host.clone()), Type::String),
             ("index", [] | [_]) => Typed::constant(Const::Int(0), Type::Int),
             ("host" | "index", _) => {

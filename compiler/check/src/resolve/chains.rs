@@ -112,6 +112,13 @@ impl<'a> Resolver<'a> {
     }
 
     fn resolve_chain(&mut self, scope: ScopeId, chain: &'a ast::Chain) -> Chain {
+        self.chain_scope = Some(scope);
+        let resolved = self.chain_in(scope, chain);
+        self.chain_scope = None;
+        resolved
+    }
+
+    fn chain_in(&mut self, scope: ScopeId, chain: &'a ast::Chain) -> Chain {
         let own = self.scope(scope);
         let (agent, flow) = (own.agent, own.flow);
         let mut starts = Vec::new();

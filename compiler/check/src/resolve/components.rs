@@ -181,7 +181,15 @@ impl<'a> Resolver<'a> {
         let component = &mut self.model.components[id.0 as usize];
         component.settings = resolved.settings;
         component.setting_spans = resolved.spans;
-        component.abilities = kind.abilities.clone();
+        let lost = |ability: &String| {
+            kind.unless.iter().any(|one| {
+                one.ability.text == *ability
+                    && component.settings.get(&one.setting.text).and_then(serde_json::Value::as_str)
+                        == Some(&one.choice.text)
+            })
+        };
+        let abilities = kind.abilities.iter().filter(|ability| !lost(ability)).cloned().collect();
+        component.abilities = abilities;
         component.poisoned |= resolved.poisoned;
         self.component_reads.push((id, resolved.reads));
         if matches!(self.model.components[id.0 as usize].word, Word::Source) {
@@ -309,11 +317,13 @@ impl<'a> Resolver<'a> {
                     name: setting.name,
                     ty: setting.ty.clone(),
                     default: setting.default,
+                    absent: setting.absent,
                 })
                 .collect(),
             arguments: 0,
             rest: None,
             abilities: kind.abilities.clone(),
+            unless: &[],
             sets: Vec::new(),
         };
         let given = Given { args: &[], settings: ctor.settings.as_ref(), kind_span: ctor.kind.span };
@@ -349,9 +359,23 @@ impl<'a> Resolver<'a> {
         };
         let mut first: Option<Span> = None;
         for (scope, runtime) in std::mem::take(&mut self.runtimes) {
+            if self.scope(scope).agent != self.scope(root).agent {
+                let word = Span { end: runtime.span.start + "runtime".len() as u32, ..runtime.span };
+                self.report(
+                    Diagnostic::new(Code::F0116, word, "this build has no `runtime` for one agent alone")
+                        .label("declared, but not built in")
+                        .help("the agents of a file share one process: write it outside of the agents"),
+                );
+            }
             let context = SettingContext { scope, sort: "the".to_owned(), state: State::empty() };
             let given = Given { args: &[], settings: Some(&runtime.settings), kind_span: runtime.span };
+            let before = self.diagnostics.len();
             let resolved = self.settings(&context, kind, given);
+            if self.scope(scope).agent != self.scope(root).agent {
+                // said of the whole already
+                let told = self.diagnostics.split_off(before);
+                self.diagnostics.extend(told.into_iter().filter(|one| one.code != Code::F0116));
+            }
             if scope != root {
                 continue;
             }

@@ -161,6 +161,8 @@ pub(crate) struct Resolver<'a> {
     types: Vec<TypeDecl<'a>>,
     templates: Vec<(&'a ast::Template, ScopeId)>,
     interceptors: Vec<InterceptorDecl<'a>>,
+    /// Where the chain stands that is being resolved.
+    pub chain_scope: Option<ScopeId>,
     /// Pipelines being flattened, for circles.
     pipeline_stack: Vec<usize>,
     pending: Vec<(ComponentId, ScopeId, Pending<'a>)>,
@@ -237,6 +239,7 @@ impl<'a> Resolver<'a> {
             types: Vec::new(),
             templates: Vec::new(),
             interceptors: Vec::new(),
+            chain_scope: None,
             pipeline_stack: Vec::new(),
             pending: Vec::new(),
             uses: Vec::new(),

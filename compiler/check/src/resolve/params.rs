@@ -353,6 +353,14 @@ impl<'a> Resolver<'a> {
             return;
         }
         let mut candidates = self.type_names(scope);
+        if let Some((owner, last)) = name.rsplit_once('.') {
+            let members = self.lookup(scope, owner).and_then(|owner| self.members(owner));
+            let inside = members.map(|members| self.type_names(members)).unwrap_or_default();
+            candidates.extend(inside.iter().map(|one| format!("{owner}.{one}")));
+            if self.is_poisoned(owner) || self.is_poisoned(last) {
+                return;
+            }
+        }
         candidates.extend(crate::library::USER_TYPES.iter().map(|name| (*name).to_owned()));
         let diagnostic = Diagnostic::new(Code::F0101, span, format!("no type is named `{name}`"));
         let diagnostic = match flow_diag::suggest(name, candidates.iter().map(String::as_str)) {

@@ -130,11 +130,13 @@ impl<'a> Resolver<'a> {
                         name: setting.name,
                         ty: setting.ty.clone(),
                         default: setting.default,
+                        absent: setting.absent,
                     })
                     .collect(),
                 arguments: 0,
                 rest: None,
                 abilities: Vec::new(),
+                unless: &[],
                 sets: Vec::new(),
             };
             let given =

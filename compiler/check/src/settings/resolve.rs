@@ -133,6 +133,16 @@ impl<'a> Resolver<'a> {
             let value = match values.get(setting.name) {
                 Some(value) => {
                     resolved.spans.insert(setting.name.to_owned(), value.span);
+                    if setting.absent {
+                        self.report(
+                            Diagnostic::new(
+                                Code::F0116,
+                                value.span,
+                                format!("this build has no `{}` of `{}`", setting.name, kind.name),
+                            )
+                            .label("declared, but not built in"),
+                        );
+                    }
                     let mut work =
                         Work { scope: context.scope, state: &context.state, resolved: &mut resolved };
                     let value = self.setting(&mut work, setting.name, &setting.ty, value);
@@ -157,6 +167,9 @@ impl<'a> Resolver<'a> {
             if let SettingType::Header = setting.ty.bare() {
                 let default = setting.default.and_then(header_word);
                 let value = value.as_str().map(str::to_owned);
+                if let Some(name) = &value {
+                    self.slot(name);
+                }
                 resolved.headers.push(NamedHeader { value, default });
             }
             if let (SettingType::OneOf(_), Json::String(choice)) = (setting.ty.bare(), &value) {

@@ -156,6 +156,7 @@ impl Builder<'_> {
         let kind = match node.as_rule() {
             Rule::literal => return self.literal(node),
             Rule::name_ref => return self.name_ref(node),
+            Rule::agent_ref => ExprKind::Name(self.word(node)),
             Rule::paren => return self.paren(node),
             Rule::list => ExprKind::List(self.list(node)),
             Rule::map => ExprKind::Map(self.settings(node)),

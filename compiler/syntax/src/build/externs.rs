@@ -1,7 +1,7 @@
 //! `extern` declarations of the library.
 
 use super::{Body, Builder};
-use crate::ast::{Extern, ExternSetting, ExternWord, TypeExpr};
+use crate::ast::{Extern, ExternSetting, ExternWord, TypeExpr, Unless};
 use crate::grammar::{Node, Rule, children};
 
 impl Builder<'_> {
@@ -17,6 +17,7 @@ impl Builder<'_> {
             settings: Vec::new(),
             rest: None,
             abilities: Vec::new(),
+            unless: Vec::new(),
             sets: Vec::new(),
         };
         for child in children(node) {
@@ -77,6 +78,7 @@ impl Builder<'_> {
             name: self.no_name(span),
             ty: super::types::broken_type(span),
             default: None,
+            absent: false,
             doc: self.source.doc_after(end).or_else(|| self.source.doc_above(start)),
         };
         for child in children(node) {
@@ -86,6 +88,7 @@ impl Builder<'_> {
                 Rule::type_range => setting.ty.range = self.type_range(&child),
                 Rule::expr => setting.default = Some(self.expr(&child)),
                 Rule::choice_word => setting.default = Some(self.choice_word(&child)),
+                Rule::absent_mark => setting.absent = true,
                 _ => {}
             }
         }
@@ -96,11 +99,9 @@ impl Builder<'_> {
         for clause in children(node) {
             match clause.as_rule() {
                 Rule::can_clause => {
-                    decl.abilities.extend(
-                        children(&clause)
-                            .filter(|word| word.as_rule() == Rule::word)
-                            .map(|word| self.word(&word)),
-                    );
+                    for ability in children(&clause).filter(|part| part.as_rule() == Rule::ability) {
+                        self.ability(&ability, decl);
+                    }
                 }
                 Rule::sets_clause => {
                     for path in children(&clause).filter(|path| path.as_rule() == Rule::path) {
@@ -115,6 +116,23 @@ impl Builder<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// `confirm`, `confirm unless confirm: none`
+    fn ability(&mut self, node: &Node<'_>, decl: &mut Extern) {
+        let mut parts = children(node);
+        let Some(ability) = parts.next().map(|word| self.word(&word)) else { return };
+        if let Some(unless) = parts.find(|part| part.as_rule() == Rule::unless) {
+            let words = children(&unless)
+                .filter(|word| word.as_rule() == Rule::word)
+                .map(|word| self.word(&word))
+                .collect::<Vec<_>>();
+            if let [setting, choice] = &words[..] {
+                let (setting, choice) = (setting.clone(), choice.clone());
+                decl.unless.push(Unless { ability: ability.clone(), setting, choice });
+            }
+        }
+        decl.abilities.push(ability);
     }
 }
 
