@@ -163,7 +163,8 @@ impl<'a> Tailing<'a> {
             ready: VecDeque::new(),
             finished: BTreeSet::new(),
             unsaved: false,
-            next_save: now + tail.settings.save.std(),
+            // The first progress is saved at once: a process that keeps dying early must come forward, too.
+            next_save: now,
             next_look: now,
             next_probe: now,
             fresh,
