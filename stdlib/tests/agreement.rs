@@ -95,6 +95,7 @@ fn example(name: &str, ty: &str) -> Value {
         "bool" => json!(false),
         "list" if ty == "list<regex>" => json!([{"pattern": "x", "flags": ""}]),
         "list" if name == "names" => json!(["h"]),
+        "list" if name == "shell" => json!(["/bin/sh", "-c"]),
         "list" => json!([]),
         "map" => json!({}),
         "template" => json!({"template": [{"text": "/nowhere/x.log"}]}),

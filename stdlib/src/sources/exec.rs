@@ -1,10 +1,10 @@
 //! `exec`: the lines that a command prints. The command has a process group of its own, so that what it started
 //! ends with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration as StdDuration, Instant};
+use std::time::Duration as StdDuration;
 
 use async_trait::async_trait;
 use flow_agent::{Context, Fault, Source, SourceError, SourceOutput, Stop, decode_settings};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::io::AsyncRead;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::feed::{Chunk, Input, LineReader, Pump, QUEUE_CHUNKS};
 use super::lines::Cut;
@@ -65,8 +66,46 @@ pub fn exec(settings: &Settings, context: &Context) -> Result<Box<dyn Source>, F
     if settings.command.trim().is_empty() {
         return Err(Fault::new("the command is empty").setting("command"));
     }
+    check_program(&settings)?;
     let stream_header = HeaderTarget::optional(&settings.stream_header, context);
     Ok(Box::new(Exec { settings, stream_header, stamp: Stamp::new(context) }))
+}
+
+/// Finds out before anything runs whether the program and the directory are there. What a shell is to run is known
+/// to the shell alone.
+fn check_program(settings: &ExecSettings) -> Result<(), Fault> {
+    if let Some(directory) = &settings.directory
+        && !directory.is_dir()
+    {
+        let place = directory.display();
+        let fault = Fault::new(format!("cannot run `{}`: there is no directory `{place}`", settings.command));
+        return Err(fault.code("F0804").setting("directory").help(format!("mkdir -p {place}")));
+    }
+    let (program, setting) = match settings.shell.first() {
+        Some(shell) => (shell.as_str(), "shell"),
+        None => (settings.command.split_whitespace().next().unwrap_or_default(), "command"),
+    };
+    let path = match settings.environment.get("PATH") {
+        Some(path) => path.into(),
+        None => std::env::var_os("PATH").unwrap_or_default(),
+    };
+    let found = if program.contains('/') {
+        // A relative path begins where the command runs.
+        is_program(&settings.directory.clone().unwrap_or_default().join(program))
+    } else {
+        std::env::split_paths(&path).any(|directory| is_program(&directory.join(program)))
+    };
+    if found {
+        return Ok(());
+    }
+    let why = if program.contains('/') { "it is no program" } else { "no directory of `PATH` has it" };
+    let fault = Fault::new(format!("cannot run `{program}`: {why}")).code("F0804").setting(setting);
+    Err(fault.help("install it, or write its whole path"))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Ends the whole process group when it goes out of scope, however that happens.
@@ -103,7 +142,11 @@ impl Source for Exec {
                 if !status.success() {
                     let command = &self.settings.command;
                     let fault = Fault::new(format!("`{command}` ended with {status}")).setting("command");
-                    return Err(SourceError::Fatal(fault));
+                    return Err(SourceError::Fatal(match status.code() {
+                        Some(127) => fault.help("the shell has not found a program: try the command there"),
+                        Some(126) => fault.help("a program of the command may not be run: `chmod +x`"),
+                        _ => fault,
+                    }));
                 }
                 return Ok(());
             }
@@ -233,7 +276,16 @@ impl Exec {
 
 async fn forward<R: AsyncRead + Unpin>(mut reader: LineReader<R>, stream: &str, to: mpsc::Sender<Chunk>) {
     let stream: Arc<str> = Arc::from(stream);
-    while let Ok(Some((bytes, mut lines))) = reader.next().await {
+    loop {
+        let (bytes, mut lines) = match reader.next().await {
+            Ok(Some(next)) => next,
+            Ok(None) => return,
+            // What has come is delivered all the same.
+            Err(_) => {
+                reader.end();
+                continue;
+            }
+        };
         let bodies = std::mem::take(&mut lines.bodies);
         let chunk = Chunk { bytes, bodies, time_ms: now_ms(), origin: Some(stream.clone()) };
         if to.send(chunk).await.is_err() {
@@ -253,15 +305,17 @@ async fn log<R: AsyncRead + Unpin>(mut reader: LineReader<R>, command: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::testing::{Collector, Mode, Running, settings};
+    use crate::sources::testing::{Collector, Mode, Running, context, settings};
     use serde_json::{Value, json};
-    use std::path::Path;
+
+    fn defaults() -> Value {
+        json!({"command": "true", "shell": ["/bin/sh", "-c"], "restart": "never", "throttle": 0,
+            "stderr": "log", "directory": null, "environment": {}, "kill_after": 5_000_000_000u64, "batch": 1000,
+            "read": 65536, "line_max": 1 << 20, "stream_header": null})
+    }
 
     fn start(flow: &Arc<Collector>, changes: Value) -> Running {
-        let defaults = json!({"command": "true", "shell": ["/bin/sh", "-c"], "restart": "never", "throttle": 0,
-            "stderr": "log", "directory": null, "environment": {}, "kill_after": 5_000_000_000u64, "batch": 1000,
-            "read": 65536, "line_max": 1 << 20, "stream_header": null});
-        Running::of(exec, &settings(defaults, changes), Path::new("/nowhere"), flow)
+        Running::of(exec, &settings(defaults(), changes), Path::new("/nowhere"), flow)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,8 +341,90 @@ mod tests {
         let source = start(&flow, json!({"command": "echo tick", "restart": "on_exit"}));
         flow.until_rows(3).await;
         source.stop().await.unwrap();
-        let missing = start(&flow, json!({"command": "/nowhere/program", "shell": []})).ended().await;
-        assert!(matches!(missing, Err(SourceError::Retry(fault)) if fault.setting == Some("command")));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_cannot_run_is_told_before_anything_runs() {
+        let make =
+            |changes| exec(&settings(defaults(), changes), &context(Path::new("/nowhere"))).err().unwrap();
+        for (changes, setting, message) in [
+            (
+                json!({"command": "/nowhere/program -x", "shell": []}),
+                "command",
+                "cannot run `/nowhere/program`",
+            ),
+            (
+                json!({"command": "no_such_program_here -x", "shell": []}),
+                "command",
+                "no directory of `PATH` has it",
+            ),
+            (json!({"command": "sh", "shell": [], "environment": {"PATH": "/nowhere"}}), "command", "`PATH`"),
+            (json!({"command": "/etc/passwd", "shell": []}), "command", "it is no program"),
+            (json!({"shell": ["/nowhere/sh", "-c"]}), "shell", "cannot run `/nowhere/sh`"),
+            (json!({"directory": "/nowhere"}), "directory", "there is no directory `/nowhere`"),
+        ] {
+            let fault = make(changes);
+            assert_eq!((fault.code, fault.setting), (Some("F0804"), Some(setting)), "{fault}");
+            assert!(fault.message.contains(message) && fault.help.is_some(), "{fault}");
+        }
+        assert_eq!(make(json!({"command": "  "})).setting, Some("command"));
+        // A shell finds out by itself.
+        let flow = Collector::new(Mode::Deliver);
+        let ended = start(&flow, json!({"command": "no_such_program_here"})).ended().await;
+        let Err(SourceError::Fatal(fault)) = ended else { panic!("no fault") };
+        assert!(fault.message.contains("127") && fault.help.is_some(), "{fault}");
+    }
+
+    /// When each batch came.
+    #[derive(Default)]
+    struct Times(std::sync::Mutex<Vec<Instant>>, tokio::sync::Notify);
+
+    #[async_trait]
+    impl flow_agent::Accept for Times {
+        async fn accept(&self, _batch: flow_plan::Batch) -> Result<(), SourceError> {
+            self.0.lock().unwrap().push(Instant::now());
+            self.1.notify_one();
+            Ok(())
+        }
+
+        async fn refuse(&self, _batch: flow_plan::Batch, _reason: &str) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn count(&self, _what: &'static str, _events: u64) {}
+
+        fn idle(&self) {}
+    }
+
+    /// The clock stands still while the command runs and jumps when everything waits for it.
+    #[tokio::test(start_paused = true)]
+    async fn restarts_are_as_far_apart_as_the_throttle_says() {
+        for (throttle, changes) in [
+            (10, json!({"command": "echo tick", "restart": "on_exit"})),
+            (3600, json!({"command": "echo tick; exit 1", "restart": "on_failure"})),
+            (0, json!({"command": "echo tick", "restart": "on_exit"})),
+        ] {
+            let mut all = settings(defaults(), changes);
+            all.insert("throttle".to_owned(), json!(throttle * 1_000_000_000u64));
+            let mut source = exec(&all, &context(Path::new("/nowhere"))).unwrap();
+            let times = Arc::new(Times::default());
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let output = SourceOutput::new(times.clone());
+            let enough = async {
+                while times.0.lock().unwrap().len() < 4 {
+                    times.1.notified().await;
+                }
+            };
+            tokio::select! {
+                ended = source.run(output, Stop::new(stopped)) => panic!("it ends: {ended:?}"),
+                () = enough => {}
+            }
+            let times = times.0.lock().unwrap();
+            for pair in times.windows(2) {
+                let apart = pair[1] - pair[0];
+                assert_eq!(apart.as_secs(), throttle, "{apart:?}");
+            }
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,7 +65,8 @@ impl Source for Stdin {
         }
         match failure.await {
             Ok(error) => {
-                Err(SourceError::Fatal(Fault::new(format!("cannot read standard input: {}", plain(&error)))))
+                let fault = Fault::new(format!("cannot read standard input: {}", plain(&error)));
+                Err(SourceError::Fatal(fault.code("F0804")))
             }
             Err(_) => Ok(()),
         }
@@ -81,6 +82,7 @@ fn read_lines(mut input: Input, settings: &StdinSettings, to: &mpsc::Sender<Chun
     };
     let mut buffer: Vec<u8> = Vec::new();
     let mut looked_at = 0;
+    let mut failure = None;
     loop {
         let worth = cut.at_end
             || buffer.len() > cut.line_max
@@ -100,7 +102,7 @@ fn read_lines(mut input: Input, settings: &StdinSettings, to: &mpsc::Sender<Chun
             }
         }
         if cut.at_end {
-            return Ok(());
+            return failure.map_or(Ok(()), Err);
         }
         looked_at = buffer.len();
         buffer.resize(looked_at + settings.read.max(1), 0);
@@ -111,7 +113,9 @@ fn read_lines(mut input: Input, settings: &StdinSettings, to: &mpsc::Sender<Chun
             }
         };
         buffer.truncate(looked_at + *count.as_ref().unwrap_or(&0));
-        cut.at_end = count? == 0;
+        // After a failure, too, what has come is delivered.
+        cut.at_end = !matches!(count, Ok(count) if count > 0);
+        failure = count.err();
     }
 }
 
@@ -133,6 +137,44 @@ mod tests {
         let bodies: Vec<&[u8]> = seen.rows.iter().map(|row| row.body.as_slice()).collect();
         assert_eq!(bodies, [&b"one"[..], b"", b"\xff\xfe two", b"three"]);
         assert!(seen.batch_rows_max <= 2);
+    }
+
+    /// Gives some bytes, then an end that is none.
+    struct Failing(&'static [u8], std::io::ErrorKind);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            if self.0.is_empty() { Err(self.1.into()) } else { self.0.read(buffer) }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_closed_pipe_is_the_end_and_a_failure_is_a_fault_after_what_was_read() {
+        let all = settings(json!({"batch": 2, "read": 7, "line_max": 1 << 20}), json!({}));
+        let place = context(Path::new("/nowhere"));
+        let flow = Collector::new(Mode::Deliver);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(writer);
+        let source = with_input(&all, &place, Box::new(reader)).unwrap();
+        Running::start(source, &flow).ended().await.unwrap();
+        assert!(flow.seen().rows.is_empty());
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let source = Running::start(with_input(&all, &place, Box::new(reader)).unwrap(), &flow);
+        std::io::Write::write_all(&mut writer, b"one\ntw").unwrap();
+        flow.until_rows(1).await;
+        drop(writer);
+        source.ended().await.unwrap();
+        assert_eq!(flow.seen().texts(), ["one", "tw"]);
+        let input = Failing(b"three\nfour", std::io::ErrorKind::PermissionDenied);
+        let source = with_input(&all, &place, Box::new(input)).unwrap();
+        let Err(SourceError::Fatal(fault)) = Running::start(source, &flow).ended().await else {
+            panic!("no fault")
+        };
+        assert_eq!(
+            (fault.code, fault.message.as_str()),
+            (Some("F0804"), "cannot read standard input: permission denied")
+        );
+        assert_eq!(flow.seen().texts()[2..], ["three", "four"]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
