@@ -173,4 +173,44 @@ mod tests {
             );
         }
     }
+
+    /// Gives one byte at each read.
+    struct Trickle(&'static [u8]);
+
+    impl AsyncRead for Trickle {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            let (byte, rest) = self.0.split_at(self.0.len().min(1));
+            buffer.put_slice(byte);
+            self.0 = rest;
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_that_come_byte_by_byte_are_whole() {
+        let bytes =
+            b"26 <1>a long one\nof two lines<2>another, by its end\r\n29 <3>longer than the bound, yes<4>end";
+        let mut reader = FrameReader::new(
+            Input::new(Trickle(bytes), 100, None),
+            Cut { at_end: false, line_max: 26, ..ALL },
+        );
+        let mut found = Vec::new();
+        while let Some((bytes, lines)) = reader.next().await.unwrap() {
+            found.extend(
+                lines.bodies.iter().map(|range| String::from_utf8_lossy(&bytes[range.range()]).into_owned()),
+            );
+        }
+        let expected = [
+            "<1>a long one\nof two lines",
+            "<2>another, by its end",
+            "<3>longer than the bound, ",
+            "yes",
+            "<4>end",
+        ];
+        assert_eq!(found, expected);
+    }
 }

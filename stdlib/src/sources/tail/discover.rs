@@ -297,6 +297,7 @@ impl Files {
         let live: BTreeSet<Inode> = self.live.values().map(|file| file.inode).collect();
         // Each directory is read at most once, and only when a file has moved in it.
         let mut directories: BTreeMap<PathBuf, Option<BTreeMap<u64, PathBuf>>> = BTreeMap::new();
+        let wanted: BTreeSet<u64> = self.kept.entries.iter().map(|entry| entry.inode.inode).collect();
         let mut late = Vec::new();
         for (index, entry) in self.kept.entries.iter_mut().enumerate() {
             let name = entry.path.path();
@@ -318,7 +319,7 @@ impl Files {
                 let directory = name.parent().unwrap_or(Path::new("")).to_owned();
                 let Some(names) = directories
                     .entry(directory)
-                    .or_insert_with_key(|directory| names_by_inode(directory).ok())
+                    .or_insert_with_key(|directory| names_by_inode(directory, &wanted).ok())
                 else {
                     // The directory may come back.
                     continue;

@@ -1,7 +1,7 @@
 //! One followed file: where reading and delivery stand, and the step that reads its next lines. Blocks; knows
 //! nothing of other files.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -358,7 +358,8 @@ fn add_headers(
 
 /// A file in the directory of `path` with this inode number: rotation renames within a directory.
 fn find_inode(path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
-    let names = match names_by_inode(path.parent().unwrap_or(Path::new(""))) {
+    let wanted = BTreeSet::from([inode.inode]);
+    let names = match names_by_inode(path.parent().unwrap_or(Path::new("")), &wanted) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         names => names?,
     };
@@ -367,11 +368,12 @@ fn find_inode(path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
     Ok(names.get(&inode.inode).filter(is_it).cloned())
 }
 
-/// The entries of a directory by inode number.
-pub fn names_by_inode(directory: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+/// The entries of a directory that have one of the wanted inode numbers.
+pub fn names_by_inode(directory: &Path, wanted: &BTreeSet<u64>) -> io::Result<BTreeMap<u64, PathBuf>> {
     use std::os::unix::fs::DirEntryExt;
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    Ok(fs::read_dir(directory)?.flatten().map(|entry| (entry.ino(), entry.path())).collect())
+    let entries = fs::read_dir(directory)?.flatten().filter(|entry| wanted.contains(&entry.ino()));
+    Ok(entries.map(|entry| (entry.ino(), entry.path())).collect())
 }
 
 /// The position after the last line end: a line that is being written is not cut in two.
