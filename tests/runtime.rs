@@ -264,3 +264,27 @@ fn a_destination_that_stays_away_ends_the_drain_at_its_limit() {
     running.signal(Signal::SIGTERM);
     assert!(running.wait().success());
 }
+
+/// What an optional branch did not take, and what a source refused, stood nowhere at the end.
+#[test]
+fn the_end_says_what_was_skipped_and_refused() {
+    let port = free_port();
+    let home = project(&format!(
+        "runtime {{ drain: 100ms }}\n\
+         source g = generate {{ count: 50, batch: 1 }}\nsource h = http \":{port}\"\n\
+         channel side = memory {{ capacity: 10 }}\nsink o = files \"o.log\"\n\
+         sink away = files \"no/x.log\" {{ create_dirs: false }}\n\
+         [g, h] -> [o, side?]\nside -> away\n"
+    ));
+    let running = start(home.path());
+    wait_until("all are written", || lines(&home.path().join("o.log")).len() == 50);
+    wait_until("it answers", || post(port, "no json") == Some(400));
+    running.signal(Signal::SIGTERM);
+    assert!(running.wait().success(), "{}", said(home.path()));
+    let told = said(home.path());
+    let row = |word: &str, name: &str| {
+        told.lines().any(|line| line.split_whitespace().take(2).eq([word, name].into_iter()))
+    };
+    assert!(row("skipped", "side") && row("noted", "h"), "{told}");
+    assert!(told.contains("refused requests"), "{told}");
+}

@@ -187,6 +187,16 @@ impl Summary {
             for source in &agent.sources {
                 rows.push(["from".into(), full(&source.name), number(source.events), where_is(&source.name)]);
             }
+            // What a source could not take or had to cut: datagrams for which there was no room, files it may not read.
+            for source in &agent.sources {
+                for (what, count) in source.counts.iter().filter(|(_, count)| **count > 0) {
+                    rows.push(["noted".into(), full(&source.name), number(*count), what.replace('_', " ")]);
+                }
+            }
+            for (to, count) in left_out(agent) {
+                let why = "optional, and it was full or away".into();
+                rows.push(["skipped".into(), full(&to), number(count), why]);
+            }
             for (step, count) in dropped(agent) {
                 rows.push(["dropped".into(), full(&step), number(count), String::new()]);
             }
@@ -213,6 +223,20 @@ impl Summary {
         }
         text
     }
+}
+
+/// Rows that an optional branch did not take, by what it leads to.
+fn left_out(agent: &AgentStatus) -> BTreeMap<String, u64> {
+    let sources = agent.sources.iter().map(|source| &source.program);
+    let channels = agent.channels.iter().map(|channel| &channel.program);
+    let outputs = sources.chain(channels).flat_map(|program| &program.outputs);
+    let full = outputs.map(|output| (&output.to, output.dropped));
+    let away = agent.sinks.iter().map(|sink| (&sink.name, sink.skipped));
+    let mut all = BTreeMap::new();
+    for (to, count) in full.chain(away).filter(|(_, count)| *count > 0) {
+        *all.entry(to.clone()).or_insert(0) += count;
+    }
+    all
 }
 
 /// Rows that were dropped on purpose, by step.
