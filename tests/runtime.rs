@@ -282,9 +282,27 @@ fn the_end_says_what_was_skipped_and_refused() {
     running.signal(Signal::SIGTERM);
     assert!(running.wait().success(), "{}", said(home.path()));
     let told = said(home.path());
-    let row = |word: &str, name: &str| {
-        told.lines().any(|line| line.split_whitespace().take(2).eq([word, name].into_iter()))
-    };
+    let row =
+        |word: &str, name: &str| told.lines().any(|line| line.split_whitespace().take(2).eq([word, name]));
     assert!(row("skipped", "side") && row("noted", "h"), "{told}");
     assert!(told.contains("refused requests"), "{told}");
+}
+
+/// With fewer open files allowed than `max_open` the sink tried the same file for ever.
+#[test]
+fn a_low_limit_of_open_files_is_lived_with() {
+    let home = project(
+        "source g = generate { count: 200, shape: text(\"n{n}\") }\n\
+         sink o = files \"o/${body}.log\" { sync: never }\ng -> o\n",
+    );
+    let script = format!("ulimit -n 40; exec {} run x.flow", env!("CARGO_BIN_EXE_flowc"));
+    let mut command = Command::new("/bin/sh");
+    command.env("HOME", home.path()).current_dir(home.path()).args(["-c", &script]);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let running =
+        Running(command.stderr(fs::File::create(home.path().join("said")).unwrap()).spawn().unwrap());
+    assert!(running.wait().success(), "{}", said(home.path()));
+    let events: usize =
+        fs::read_dir(home.path().join("o")).unwrap().flatten().map(|entry| lines(&entry.path()).len()).sum();
+    assert_eq!(events, 200, "{}", said(home.path()));
 }

@@ -48,6 +48,7 @@ const LINE_EVERY: Duration = Duration::from_millis(250);
 
 pub fn run(arguments: &Arguments) -> Exit {
     start_logging();
+    raise_open_limit();
     let project = match project::open(&arguments.file, &arguments.params) {
         Ok(project) => project,
         Err(exit) => return exit,
@@ -87,6 +88,14 @@ fn start_logging() {
         .with_target(false)
         .with_writer(output::log_writer)
         .try_init();
+}
+
+/// Shells give few open files by default and allow many: files and connections are what a run needs.
+fn raise_open_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // When it is refused the run goes on with what there is; a part that needs more says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 type PlacedFault = (OriginId, flow_agent::Fault);

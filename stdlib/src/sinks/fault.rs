@@ -20,8 +20,15 @@ pub fn file_fault(doing: &str, path: &Path, error: &Error) -> Fault {
             fault.code("F0806").help("make the directory: the flow goes on by itself")
         }
         ErrorKind::WouldBlock => fault.code("F0811").help("let only one sink write to this file"),
+        _ if is_open_limit(error) => fault.help("raise the limit of open files: `ulimit -n`"),
         _ => fault,
     }
+}
+
+/// The process, or the machine, has as many files open as it may.
+pub fn is_open_limit(error: &Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// What the system says, in lower case and without its number.

@@ -16,7 +16,7 @@ use super::journal::{Committed, Entry, Journal, ReadError, Record};
 use super::path::rolled_name;
 use super::storage::{Identity, Open, Storage, StorageFile};
 use crate::sinks::encode::Encoder;
-use crate::sinks::fault::file_fault;
+use crate::sinks::fault::{file_fault, is_open_limit};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -56,6 +56,11 @@ pub enum WriteError {
 impl WriteError {
     pub fn file(doing: &'static str, path: impl AsRef<Path>, error: Error) -> WriteError {
         WriteError::File { doing, path: path.as_ref().to_owned(), error, refused: false }
+    }
+
+    /// The process has as many files open as it may.
+    fn is_open_limit(&self) -> bool {
+        matches!(self, WriteError::File { error, .. } if is_open_limit(error))
     }
 
     pub fn into_sink_error(self) -> SinkError {
@@ -310,19 +315,20 @@ impl Writer {
             }
         }
         if !self.open.contains_key(key) {
-            while self.open.len() >= self.options.max_open {
-                let oldest = self.open.iter().min_by_key(|(_, file)| file.used).map(|(key, _)| key.clone());
-                match oldest {
-                    Some(oldest) => self.park(&oldest)?,
-                    None => break,
+            while self.open.len() >= self.options.max_open && self.park_oldest()? {}
+            let file = loop {
+                // A file that is appended to in place goes on where it was: it has one place in the journal.
+                let parked =
+                    self.parked.iter().position(|parked| parked.key == key).filter(|_| !self.options.rolled);
+                let opened = match parked {
+                    Some(index) => self.reopen(index, now),
+                    None => self.open_file(key, now, wall),
+                };
+                match opened {
+                    // The process may open fewer files than `max_open` says.
+                    Err(error) if error.is_open_limit() && self.park_oldest()? => {}
+                    opened => break opened?,
                 }
-            }
-            // A file that is appended to in place goes on where it was: it has one place in the journal.
-            let parked =
-                self.parked.iter().position(|parked| parked.key == key).filter(|_| !self.options.rolled);
-            let file = match parked {
-                Some(index) => self.reopen(index, now)?,
-                None => self.open_file(key, now, wall)?,
             };
             self.open.insert(key.to_owned(), file);
         }
@@ -335,6 +341,14 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Parks the file used longest ago. False: none is open.
+    fn park_oldest(&mut self) -> Result<bool, WriteError> {
+        let oldest = self.open.iter().min_by_key(|(_, file)| file.used).map(|(key, _)| key.clone());
+        let Some(oldest) = oldest else { return Ok(false) };
+        self.park(&oldest)?;
+        Ok(true)
     }
 
     /// Ends a file and closes it. It gets its name after the commit.
