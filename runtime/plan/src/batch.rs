@@ -4,7 +4,7 @@
 //! The columns are shared between the copies that a route or a fan-out makes; whoever changes a shared batch
 //! pays for its own copy.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::ack::Ack;
 
@@ -67,7 +67,61 @@ impl Default for Arena {
     }
 }
 
+/// Buffers of dropped arenas, for the next read: a buffer that comes and goes for each batch costs page faults
+/// and, passed between threads, memory that the allocator keeps in each of them.
+static SPARE: Mutex<Spare> = Mutex::new(Spare { buffers: Vec::new(), bytes: 0 });
+
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+/// All spare buffers together, in bytes.
+const SPARE_BYTES_MAX: usize = 8 << 20;
+
+/// The size of a buffer worth keeping, in bytes.
+const SPARE_BUFFER: std::ops::RangeInclusive<usize> = 64 << 10..=2 << 20;
+
+fn spare() -> MutexGuard<'static, Spare> {
+    // It is whole between statements.
+    SPARE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        let size = self.bytes.capacity();
+        if !SPARE_BUFFER.contains(&size) {
+            return;
+        }
+        let mut spare = spare();
+        if spare.bytes + size <= SPARE_BYTES_MAX {
+            spare.bytes += size;
+            spare.buffers.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 impl Arena {
+    /// A buffer to read `len` bytes into, with room for `extra` more and the padding, to be given to
+    /// [`Arena::from_vec`]. What is in it has no meaning: it may be what another batch left.
+    pub fn buffer(len: usize, extra: usize) -> Vec<u8> {
+        let size = len.saturating_add(extra).saturating_add(ARENA_PADDING);
+        let fits = size..=size.saturating_mul(2);
+        let found = {
+            let mut spare = spare();
+            let index = spare.buffers.iter().rposition(|buffer| fits.contains(&buffer.capacity()));
+            index.map(|index| {
+                let buffer = spare.buffers.swap_remove(index);
+                spare.bytes -= buffer.capacity();
+                buffer
+            })
+        };
+        let mut buffer = found.unwrap_or_else(|| Vec::with_capacity(size));
+        // Nothing or little to fill in: a spare buffer is about as long as the last one was.
+        buffer.resize(len, 0);
+        buffer
+    }
+
     pub fn with_capacity(bytes: usize) -> Arena {
         let mut vec = Vec::with_capacity(bytes + ARENA_PADDING);
         vec.resize(ARENA_PADDING, 0);
@@ -175,7 +229,11 @@ impl Batch {
 
     /// Body bytes of the rows alive.
     pub fn body_bytes(&self) -> u64 {
-        self.rows.iter().map(|&row| u64::from(self.columns.bodies[row as usize].len)).sum()
+        let bodies = &self.columns.bodies;
+        if self.rows.len() == bodies.len() {
+            return bodies.iter().map(|body| u64::from(body.len)).sum();
+        }
+        self.rows.iter().map(|&row| u64::from(bodies[row as usize].len)).sum()
     }
 
     pub fn body(&self, row: u32) -> &[u8] {
@@ -294,5 +352,31 @@ impl Columns {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_have_their_length_and_room_whatever_they_held() {
+        for round in 0..20 {
+            let mut held = Vec::new();
+            for size in [0, 10, 70_000, 100_000, 70_000, 1 << 20, 5 << 20] {
+                let mut buffer = Arena::buffer(size, 100);
+                assert_eq!(buffer.len(), size);
+                assert!(buffer.capacity() >= size + 100 + ARENA_PADDING);
+                buffer.fill(round);
+                let arena = Arena::from_vec(buffer).unwrap();
+                assert_eq!(arena.len(), size);
+                assert!(arena.padded()[size..].iter().all(|byte| *byte == 0));
+                held.push(arena);
+            }
+        }
+        let spare = spare();
+        assert!(spare.bytes <= SPARE_BYTES_MAX);
+        assert_eq!(spare.bytes, spare.buffers.iter().map(Vec::capacity).sum::<usize>());
+        assert!(spare.buffers.iter().all(|buffer| SPARE_BUFFER.contains(&buffer.capacity())));
     }
 }

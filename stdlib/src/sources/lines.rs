@@ -28,7 +28,9 @@ pub struct Lines {
 
 /// Finds the lines of a buffer. A part of a line at the end is left, unless `at_end` or it is over the bound.
 pub fn cut_lines(bytes: &[u8], cut: Cut) -> Lines {
-    let mut lines = Lines::default();
+    // Room for lines of a usual length.
+    let room = cut.rows_max.min(bytes.len() / 64 + 1);
+    let mut lines = Lines { bodies: Vec::with_capacity(room), ..Lines::default() };
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', bytes) {
         if lines.bodies.len() == cut.rows_max {

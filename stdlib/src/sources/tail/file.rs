@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use flow_plan::Range;
-use flow_plan::batch::{ARENA_PADDING, Columns};
+use flow_plan::batch::{ARENA_PADDING, Arena, Columns};
 
 use super::identity::{Fingerprint, Inode, fill_at, read_at};
 use crate::sources::lines::{Cut, columns_of, cut_lines};
@@ -266,20 +266,22 @@ impl Tailed {
         // One byte more than there is shows where the file ends.
         want = want.min((size - self.read).min(usize::MAX as u64 - 1) as usize + 1);
         let name = self.name.as_os_str().as_bytes();
-        let mut bytes = Vec::with_capacity(want + name.len() + 2 * ARENA_PADDING);
+        let mut bytes = Arena::buffer(want, name.len() + ARENA_PADDING);
+        let mut filled = 0;
         loop {
-            fill_at(file, self.read, &mut bytes, want)?;
-            let ended = bytes.len() < want;
+            bytes.resize(want, 0);
+            filled = fill_at(file, self.read, &mut bytes, filled)?;
+            let ended = filled < want;
             let cut = Cut {
                 rows_max: params.rows_max,
                 line_max: params.line_max,
                 at_end: at_end && ended,
                 crlf: false,
             };
-            let mut lines = cut_lines(&bytes, cut);
+            let mut lines = cut_lines(&bytes[..filled], cut);
             if lines.bodies.is_empty() {
                 if ended {
-                    self.partial = bytes.len() as u64;
+                    self.partial = filled as u64;
                     self.seen = Some(seen);
                     return Ok(Visit::Nothing);
                 }
@@ -288,10 +290,11 @@ impl Tailed {
                 continue;
             }
             // With all rows taken there may be more line ends in what is left.
-            let rest = bytes.len() - lines.consumed;
+            let rest = filled - lines.consumed;
             self.partial = if ended && lines.bodies.len() < params.rows_max { rest as u64 } else { 0 };
             self.seen = Some(seen);
-            self.hint = (lines.consumed / lines.bodies.len() + 1) * params.rows_max / 4 * 5;
+            // Not more: what is read beyond the last row is read again. A batch need not be full.
+            self.hint = (lines.consumed / lines.bodies.len() + 1).saturating_mul(params.rows_max);
             let (start, end) = (self.read, self.read + lines.consumed as u64);
             let pieces = lines.pieces;
             let columns = columns_of(bytes, &mut lines, now_ms(), name.len() + ARENA_PADDING)

@@ -5,7 +5,6 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::buffer::spare_capacity;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -62,24 +61,22 @@ fn hash(bytes: &[u8]) -> u64 {
 
 /// Up to `len` bytes from a position; fewer only at the end of the file.
 pub fn read_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len);
-    fill_at(file, position, &mut bytes, len)?;
+    let mut bytes = vec![0; len];
+    let filled = fill_at(file, position, &mut bytes, 0)?;
+    bytes.truncate(filled);
     Ok(bytes)
 }
 
-/// Appends bytes of the file from `position + bytes.len()` on until `bytes` holds `len` of them or the file ends.
-pub fn fill_at(file: &File, position: u64, bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
-    while bytes.len() < len {
-        let missing = len - bytes.len();
-        bytes.reserve(missing);
-        let before = bytes.len();
-        // The vector may have more room than asked for; what is read beyond `len` is cut off again.
-        match rustix::io::pread(file, spare_capacity(bytes), position + before as u64) {
+/// Reads the bytes of the file that belong into `bytes`, whose first byte is the one at `position`, from
+/// `bytes[filled]` on. Gives how many are there now: fewer than fit only at the end of the file.
+pub fn fill_at(file: &File, position: u64, bytes: &mut [u8], mut filled: usize) -> io::Result<usize> {
+    while filled < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[filled..], position + filled as u64) {
             Ok(0) => break,
-            Ok(_) => bytes.truncate(len),
+            Ok(read) => filled += read,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(filled)
 }

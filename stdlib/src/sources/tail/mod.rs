@@ -31,7 +31,7 @@ use super::positions::{Loaded, load_positions, plain, save_positions};
 use super::rows::{HeaderTarget, Stamp};
 
 /// Batches read in one go, and reads; more would only wait.
-const READ_AHEAD: usize = 4;
+const READ_AHEAD: usize = 8;
 
 /// Batches of one file before the next file has its turn.
 const TURN: usize = 16;
