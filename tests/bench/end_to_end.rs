@@ -1,6 +1,7 @@
-//! From files to files: `flowc run` beside a hand-written single-threaded program that does the same work.
+//! From files to files: `flowc run` beside hand-written single-threaded programs that do the same work: a copy, a
+//! filter that keeps half of the lines, and the whole chain (filter, ten groups, route into three files).
 //!
-//! Both are processes of their own, run in turn; the table gives medians of wall time, CPU seconds per GB of input
+//! All are processes of their own, run in turn; the table gives medians of wall time, CPU seconds per GB of input
 //! and peak memory. `cargo bench --bench end_to_end -- [MEGABYTES] [RUNS]`; what both write is compared first.
 
 #[path = "../support/logs.rs"]
@@ -18,25 +19,104 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 const PATTERN: &str = r#"^(?<ip>\S+) (?<ident>\S+) (?<user>\S+) \[(?<when>[^\]]+)\] "(?<method>[A-Z]+) (?<path>\S+) (?<protocol>[^"]*)" (?<status>\d{3}) (?<bytes>\d+|-) "(?<referrer>[^"]*)""#;
 const PROBES: &str = r"kube-probe|GET /health";
-const OUTPUTS: [&str; 3] = ["served.log", "refused.log", "failed.log"];
+const HALF: &str = r#""(GET|POST) /[a-p]"#;
+
+/// Work to measure.
+struct Workload {
+    name: &'static str,
+    outputs: &'static [&'static str],
+    /// Everything of the program but its runtime section, for an input file and an output folder.
+    flow: fn(&str, &str) -> String,
+    /// The same by hand: the number of the output that a line goes to.
+    hand: fn() -> Box<dyn FnMut(&[u8]) -> Option<usize>>,
+}
+
+const WORKLOADS: [Workload; 3] = [
+    Workload {
+        name: "copy",
+        outputs: &["copy.log"],
+        flow: |input, out| {
+            format!("tail \"{input}\" {{ from: start, follow: false }} -> files \"{out}/copy.log\"\n")
+        },
+        hand: || Box::new(|_| Some(0)),
+    },
+    Workload { name: "half", outputs: &["half.log"], flow: half_flow, hand: half_by_hand },
+    Workload {
+        name: "chain",
+        outputs: &["served.log", "refused.log", "failed.log"],
+        flow: chain_flow,
+        hand: chain_by_hand,
+    },
+];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.first().map(String::as_str) {
-        Some("--hand") => hand_written(Path::new(&args[1]), Path::new(&args[2])),
+        Some("--hand") => {
+            let workload = WORKLOADS.iter().find(|workload| workload.name == args[1]).unwrap();
+            hand_written(workload, Path::new(&args[2]), Path::new(&args[3]));
+        }
         Some("--measure") => measure_child(&args[1..]),
-        _ => compare(&args),
+        _ => compare_all(&args),
     }
 }
 
-/// The same work by hand: filter, ten groups, route by status into three files.
-fn hand_written(input: &Path, out: &Path) {
+fn half_flow(input: &str, out: &str) -> String {
+    format!(
+        r#"interceptor half = filter {{ include: /{}/ }}
+tail "{input}" {{ from: start, follow: false }} -> half -> files "{out}/half.log"
+"#,
+        HALF.replace('/', r"\/"),
+    )
+}
+
+fn half_by_hand() -> Box<dyn FnMut(&[u8]) -> Option<usize>> {
+    let pattern = regex::bytes::Regex::new(HALF).unwrap();
+    Box::new(move |line| pattern.is_match(line).then_some(0))
+}
+
+fn chain_flow(input: &str, out: &str) -> String {
+    format!(
+        r#"source log = tail "{input}" {{ from: start, follow: false }}
+interceptor no_probes = filter {{ exclude: /{}/ }}
+interceptor parse = extract /{PATTERN}/ {{ on_miss: drop }}
+sink served  = files "{out}/served.log"
+sink refused = files "{out}/refused.log"
+sink failed  = files "{out}/failed.log"
+log -> no_probes -> parse -> timestamp -> host -> route int(header.status) {{
+  200..399 -> served
+  400..499 -> refused
+  500..599 -> failed
+  else     -> discard
+}}
+"#,
+        PROBES.replace('/', r"\/"),
+    )
+}
+
+fn chain_by_hand() -> Box<dyn FnMut(&[u8]) -> Option<usize>> {
     let pattern = regex::bytes::Regex::new(PATTERN).unwrap();
     let probes = regex::bytes::Regex::new(PROBES).unwrap();
     let mut locations = pattern.capture_locations();
     let status_group = pattern.capture_names().position(|name| name == Some("status")).unwrap();
-    let mut outputs =
-        OUTPUTS.map(|name| BufWriter::with_capacity(256 << 10, File::create(out.join(name)).unwrap()));
+    Box::new(move |line| {
+        if probes.is_match(line) || pattern.captures_read(&mut locations, line).is_none() {
+            return None;
+        }
+        let (from, to) = locations.get(status_group)?;
+        match std::str::from_utf8(&line[from..to]).ok()?.parse().unwrap_or(0) {
+            200..=399 => Some(0),
+            400..=499 => Some(1),
+            500..=599 => Some(2),
+            _ => None,
+        }
+    })
+}
+
+fn hand_written(workload: &Workload, input: &Path, out: &Path) {
+    let mut choose = (workload.hand)();
+    let create = |name: &&str| BufWriter::with_capacity(256 << 10, File::create(out.join(name)).unwrap());
+    let mut outputs: Vec<_> = workload.outputs.iter().map(create).collect();
     let mut file = File::open(input).unwrap();
     let mut buffer = vec![0; 1 << 20];
     let mut filled = 0;
@@ -46,22 +126,10 @@ fn hand_written(input: &Path, out: &Path) {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &buffer[..filled]) {
             let line = &buffer[start..end];
-            start = end + 1;
-            if probes.is_match(line) || pattern.captures_read(&mut locations, line).is_none() {
-                continue;
+            if let Some(output) = choose(line) {
+                outputs[output].write_all(&buffer[start..=end]).unwrap();
             }
-            let status: u32 = locations
-                .get(status_group)
-                .and_then(|(from, to)| std::str::from_utf8(&line[from..to]).ok()?.parse().ok())
-                .unwrap_or(0);
-            let output = match status {
-                200..=399 => 0,
-                400..=499 => 1,
-                500..=599 => 2,
-                _ => continue,
-            };
-            outputs[output].write_all(line).unwrap();
-            outputs[output].write_all(b"\n").unwrap();
+            start = end + 1;
         }
         buffer.copy_within(start..filled, 0);
         filled -= start;
@@ -111,53 +179,71 @@ fn cost_of(command: &[&str]) -> Cost {
     Cost { wall_s: numbers[0], cpu_s: numbers[1], peak_mib: numbers[2] }
 }
 
-fn compare(args: &[String]) {
+fn compare_all(args: &[String]) {
     let megabytes: u64 = args.first().and_then(|arg| arg.parse().ok()).unwrap_or(200);
     let runs: usize = args.get(1).and_then(|arg| arg.parse().ok()).unwrap_or(5);
     let folder = std::env::temp_dir().join(format!("flowc-bench-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let (input, lines) = make_input(&folder, megabytes << 20);
     let bytes = fs::metadata(&input).unwrap().len();
-    let hand = folder.join("hand");
-    let ours = folder.join("flow");
-    fs::create_dir_all(&hand).unwrap();
-    let program = write_flow(&folder, &input, &ours);
+    println!("{lines} lines, {:.0} MB, medians of {runs} runs in turn, same output", bytes as f64 / 1e6);
+    println!("{:32} {:>12} {:>12} {:>10} {:>8}", "", "lines/s", "CPU s/GB", "peak MiB", "speed");
+    for workload in &WORKLOADS {
+        let costs = compare(workload, &folder, &input, runs);
+        let hand = median(&costs[0], |cost| cost.wall_s);
+        for (name, costs) in ["hand-written, one thread", "flowc run"].iter().zip(&costs) {
+            let wall = median(costs, |cost| cost.wall_s);
+            println!(
+                "{:32} {:>12.0} {:>12.2} {:>10.1} {:>7.2}x",
+                format!("{}: {name}", workload.name),
+                lines as f64 / wall,
+                median(costs, |cost| cost.cpu_s) / (bytes as f64 / 1e9),
+                median(costs, |cost| cost.peak_mib),
+                hand / wall,
+            );
+        }
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
 
-    let me = std::env::current_exe().unwrap();
-    let contenders: [(&str, Vec<String>, &Path); 2] = [
-        ("hand-written, one thread", vec![text(&me), "--hand".into(), text(&input), text(&hand)], &hand),
-        ("flowc run", vec![env!("CARGO_BIN_EXE_flowc").into(), "run".into(), text(&program)], &ours),
-    ];
-    let mut costs = vec![Vec::new(); contenders.len()];
+/// The costs of the program by hand and of `flowc`.
+fn compare(workload: &Workload, folder: &Path, input: &Path, runs: usize) -> [Vec<Cost>; 2] {
+    let (hand, ours) = (folder.join("hand"), folder.join("flow"));
+    fs::create_dir_all(&hand).unwrap();
+    fs::create_dir_all(&ours).unwrap();
+    let program = folder.join(format!("{}.flow", workload.name));
+    let flow = (workload.flow)(&text(input), &text(&ours));
+    let data = folder.join(format!("state-{}", workload.name));
+    fs::write(&program, format!("runtime {{ data: \"{}\" }}\n{flow}", data.display())).unwrap();
+    let me = text(&std::env::current_exe().unwrap());
+    let by_hand = [&me, "--hand", workload.name, &text(input), &text(&hand)].map(str::to_owned);
+    let by_flow = [env!("CARGO_BIN_EXE_flowc"), "run", &text(&program)].map(str::to_owned);
+    let mut costs = [Vec::new(), Vec::new()];
     for _ in 0..runs {
-        for (index, (_, command, out)) in contenders.iter().enumerate() {
-            for name in OUTPUTS {
+        for (costs, (command, out)) in
+            costs.iter_mut().zip([(by_hand.as_slice(), &hand), (by_flow.as_slice(), &ours)])
+        {
+            for name in workload.outputs {
                 let _ = fs::remove_file(out.join(name));
             }
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
-            costs[index].push(cost_of(&words));
+            costs.push(cost_of(&words));
         }
-        for name in OUTPUTS {
+        for name in workload.outputs {
             let same = fs::read(hand.join(name)).unwrap() == fs::read(ours.join(name)).unwrap();
             assert!(same, "the two programs wrote different {name}");
         }
     }
-    println!("{lines} lines, {:.0} MB, medians of {runs} runs in turn, same output", bytes as f64 / 1e6);
-    println!("{:26} {:>14} {:>14} {:>12}", "", "lines/s", "CPU s/GB", "peak MiB");
-    for ((name, _, _), costs) in contenders.iter().zip(&costs) {
-        let median = |value: fn(&Cost) -> f64| {
-            let mut values: Vec<f64> = costs.iter().map(value).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        println!(
-            "{name:26} {:>14.0} {:>14.2} {:>12.1}",
-            lines as f64 / median(|cost| cost.wall_s),
-            median(|cost| cost.cpu_s) / (bytes as f64 / 1e9),
-            median(|cost| cost.peak_mib),
-        );
+    for folder in [&hand, &ours] {
+        fs::remove_dir_all(folder).unwrap();
     }
-    fs::remove_dir_all(&folder).unwrap();
+    costs
+}
+
+fn median(costs: &[Cost], value: fn(&Cost) -> f64) -> f64 {
+    let mut values: Vec<f64> = costs.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn text(path: &Path) -> String {
@@ -179,33 +265,4 @@ fn make_input(folder: &Path, bytes: u64) -> (PathBuf, u64) {
     }
     out.flush().unwrap();
     (path, lines)
-}
-
-fn write_flow(folder: &Path, input: &Path, out: &Path) -> PathBuf {
-    let program = folder.join("bench.flow");
-    let (input, data) = (input.display(), folder.join("state"));
-    let out = out.display();
-    let flow = format!(
-        r#"runtime {{ data: "{}" }}
-source log = tail "{input}" {{ from: start, follow: false }}
-interceptor no_probes = filter {{ exclude: /{}/ }}
-interceptor parse = extract /{PATTERN}/ {{ on_miss: drop }}
-sink served  = files "{out}/{}"
-sink refused = files "{out}/{}"
-sink failed  = files "{out}/{}"
-log -> no_probes -> parse -> timestamp -> host -> route int(header.status) {{
-  200..399 -> served
-  400..499 -> refused
-  500..599 -> failed
-  else     -> discard
-}}
-"#,
-        data.display(),
-        PROBES.replace('/', r"\/"),
-        OUTPUTS[0],
-        OUTPUTS[1],
-        OUTPUTS[2],
-    );
-    fs::write(&program, flow).unwrap();
-    program
 }
