@@ -251,6 +251,8 @@ pub struct RouteModel {
     /// All values the subject can have, when the type says so (`bool`: "true" and "false").
     pub subject_values: Option<Vec<Literal>>,
     pub locals: u32,
+    /// Something in it could not be read or resolved: how many cases there are is not known.
+    pub broken: bool,
     pub arms: Vec<ArmModel>,
 }
 

@@ -176,11 +176,11 @@ fn deep_nesting_is_checked_or_refused() {
 #[test]
 fn every_header_that_is_set_has_a_slot() {
     let text = "param where: string = \"place\"\n\
-                tail \"/x\" -> host -> timestamp { header: when } -> uuid { header: where } -> console\n\
+                tail \"/x\" -> host -> timestamp { header: stamp } -> uuid { header: where } -> console\n\
                 syslog \"127.0.0.1:0\" -> rename_header severity { to: level } -> console\n\
                 tail \"/y\" -> extract /(?<user>\\S+)/ -> tag { site: \"a\" } -> console\n";
     let plan = checked(text, &[], &[], &[]).plan.expect("nothing is wrong");
-    let wanted = ["file", "host", "when", "place", "facility", "severity", "level", "user", "site"];
+    let wanted = ["file", "host", "stamp", "place", "facility", "severity", "level", "user", "site"];
     let missing =
         wanted.iter().filter(|name| !plan.slots.iter().any(|slot| slot == *name)).collect::<Vec<_>>();
     assert!(missing.is_empty(), "{missing:?} of {:?}", plan.slots);

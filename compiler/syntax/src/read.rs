@@ -170,11 +170,17 @@ fn too_deep(source: &Source<'_>, brackets: &Brackets) -> Option<Diagnostic> {
 fn of_scanner(source: &Source<'_>) -> Vec<Diagnostic> {
     let mut out = Vec::new();
     let mut gap = 0;
-    for token in &source.tokens {
+    for (index, token) in source.tokens.iter().enumerate() {
         invisible(source, gap, token.start, is_invisible, &mut out);
         gap = token.end;
         match token.kind {
             TokenKind::UnclosedString => out.push(unclosed_string(source.span(token.start, token.start + 1))),
+            // `/var/log/x`: the first part has its message
+            TokenKind::UnclosedRegex
+                if index.checked_sub(1).is_some_and(|before| {
+                    let before = &source.tokens[before];
+                    before.kind == TokenKind::Regex && before.end == token.start
+                }) => {}
             TokenKind::UnclosedRegex => {
                 out.push(unclosed_regex(source.span(token.start, token.start + 1), token.text(source.text)));
             }

@@ -292,7 +292,13 @@ impl Resolver<'_> {
             format!("{what} is {}, this is {}", want.present().with_article(), typed.ty.with_article()),
         )
         .label(typed.ty.to_string());
-        if let Some(help) = conversion(&typed.ty, want, self.files.slice(span)) {
+        let quoted = match &expr.kind {
+            ExprKind::Literal(ast::Literal::String(text)) => unquoted(text, want.present()),
+            _ => None,
+        };
+        if let Some(text) = quoted {
+            diagnostic = diagnostic.help(format!("without quotes: `{text}`")).fix(span, text);
+        } else if let Some(help) = conversion(&typed.ty, want, self.files.slice(span)) {
             diagnostic = diagnostic.help(help);
         }
         self.report(diagnostic);
@@ -346,6 +352,21 @@ impl Resolver<'_> {
                 .help(format!("write `{number}{}`, `{number}{}` …", units[0], units[1])),
         );
     }
+}
+
+/// The text of a string that is a number, a duration, … when the quotes are left out.
+fn unquoted<'t>(text: &'t str, want: &Type) -> Option<&'t str> {
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
+    let unit = !digits.is_empty() && digits.chars().all(char::is_alphanumeric);
+    let number = text.starts_with(|c: char| c.is_ascii_digit());
+    let fits = match want {
+        Type::Int => number && digits.is_empty(),
+        Type::Float => text.parse::<f64>().is_ok(),
+        Type::Bool => matches!(text, "true" | "false"),
+        Type::Duration | Type::Size => number && unit,
+        _ => false,
+    };
+    fits.then_some(text)
 }
 
 /// How to turn one type into another.

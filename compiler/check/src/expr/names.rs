@@ -12,6 +12,21 @@ use crate::types::Type;
 /// The words of the event.
 const EVENT_WORDS: &[&str] = &["header", "body", "time", "event"];
 
+/// What other languages call the words for nothing, yes and no.
+const ALIASES: &[(&str, &str)] = &[
+    ("nil", "null"),
+    ("None", "null"),
+    ("none", "null"),
+    ("NULL", "null"),
+    ("undefined", "null"),
+    ("True", "true"),
+    ("TRUE", "true"),
+    ("yes", "true"),
+    ("False", "false"),
+    ("FALSE", "false"),
+    ("no", "false"),
+];
+
 impl Resolver<'_> {
     pub(super) fn name(&mut self, frame: &mut Frame, name: &ast::Name) -> Typed {
         if let Some(var) = frame.var(&name.text).cloned() {
@@ -48,7 +63,18 @@ impl Resolver<'_> {
         if frame.sees_event() {
             candidates.extend(EVENT_WORDS.iter().map(|word| (*word).to_owned()));
         }
+        if let Some((_, meant)) = ALIASES.iter().find(|(alias, _)| *alias == name.text) {
+            self.report(
+                Diagnostic::new(Code::F0101, name.span, format!("`{}` is written `{meant}`", name.text))
+                    .label(format!("did you mean `{meant}`?"))
+                    .fix(name.span, *meant),
+            );
+            return Typed::poison();
+        }
         let mut diagnostic = self.unknown(name, &candidates);
+        if diagnostic.fix.is_empty() && matches!(frame.mode, Mode::Constant(_)) {
+            diagnostic = diagnostic.help(format!("text is quoted: `\"{}\"`", name.text));
+        }
         if self.library.functions.contains_key(name.text.as_str()) {
             diagnostic = diagnostic.help(format!("`{}` is a function: call it with `( )`", name.text));
         }

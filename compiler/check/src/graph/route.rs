@@ -184,7 +184,7 @@ fn check_single(context: &Context<'_>, route: &RouteModel, out: &mut Vec<Diagnos
         }
         _ => None,
     };
-    if let Some((arm, help)) = single {
+    if let Some((arm, help)) = single.filter(|_| !route.broken) {
         out.push(
             Diagnostic::new(Code::F0507, route.head, "`route` with one case is a filter")
                 .label("nothing is chosen here")

@@ -268,6 +268,17 @@ impl<'a> Resolver<'a> {
             );
             return Head::Poison;
         }
+        let holds = |word: ExternWord| library.kind(word, name).is_some();
+        if holds(ExternWord::Sink) || holds(ExternWord::Channel) {
+            let what = if holds(ExternWord::Sink) { "sink" } else { "channel" };
+            let title = format!("`{name}` is a {what} kind and cannot start a chain");
+            self.report(
+                Diagnostic::new(Code::F0404, path.span, title)
+                    .label("no events come from here")
+                    .help("start with a source, channel, topic or `x.errors` that is declared"),
+            );
+            return Head::Poison;
+        }
         self.report_unknown_place(scope, ctor, true);
         Head::Poison
     }
@@ -471,7 +482,7 @@ impl<'a> Resolver<'a> {
     fn end_in_nothing(&mut self, nodes: &mut Vec<Node>) {
         if let Some(last) = nodes.last()
             && matches!(last.kind, NodeKind::Steps(_))
-            && self.has_dangling_arrow(last.span)
+            && (self.has_dangling_arrow(last.span) || self.is_unclosed(last.span))
         {
             let (span, arrow) = (last.span.at_end(), last.arrow);
             self.model.incomplete = true;

@@ -145,6 +145,7 @@ impl<'a> Resolver<'a> {
             subject_type: subject_ty.to_string(),
             subject_values,
             locals: frame.locals,
+            broken: self.error_count() > broken || self.has_syntax_error(route.span),
             arms,
         })
     }

@@ -627,6 +627,7 @@ impl Lower<'_> {
             subject_span: route.subject.as_ref().map(|one| one.span),
             subject_type: if text.starts_with("int") { "int" } else { "string" }.into(),
             subject_values: values,
+            broken: false,
             locals: 1,
             arms,
         }

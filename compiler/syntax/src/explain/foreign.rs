@@ -54,7 +54,7 @@ fn other_language(view: &View<'_>) -> Option<&'static str> {
         (None, _) => false,
     };
     match view.text(0) {
-        "-" if view.text(1) != ">" => Some("YAML"),
+        "-" if !matches!(view.text(1), ">" | "-") => Some("YAML"),
         "--->" | "-->" | "---" => Some("YAML"),
         // [sources.web]
         "[" => {

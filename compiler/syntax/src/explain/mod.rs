@@ -4,6 +4,7 @@
 //! found …" with at most three nouns. The name of a grammar rule never reaches a message.
 
 mod foreign;
+mod habits;
 mod situations;
 
 use std::ops::Range;

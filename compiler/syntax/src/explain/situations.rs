@@ -12,6 +12,7 @@ use crate::words::{ITEM_WORDS, TEST_WORDS, is_reserved, nearest_item_word};
 /// The situations people get into.
 pub(super) fn situation(view: &View<'_>, failure: &Failure<'_>) -> Option<(Diagnostic, Repair)> {
     dangling_arrow(view)
+        .or_else(|| super::habits::habit(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
         .or_else(|| else_at_line_start(view))
         .or_else(|| case_without_test(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
         .or_else(|| unknown_word(view, failure).map(|diagnostic| (diagnostic, Repair::None)))
@@ -58,6 +59,19 @@ fn case_without_test(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnosti
         return None;
     }
     let span = view.span(0);
+    if matches!(word, "_" | "default" | "otherwise") {
+        let diagnostic = Diagnostic::new(Code::F0010, span, format!("`{word}` is written `else`"))
+            .label("the rest is `else`")
+            .help("`else -> …`");
+        return Some(if view.text(1) == "->" { diagnostic.fix(span, "else") } else { diagnostic });
+    }
+    if word == "case" {
+        return Some(
+            Diagnostic::new(Code::F0010, span, "cases have no word before them")
+                .label("remove this")
+                .help("`\"value\" -> …`, `when condition -> …`, `else -> …`"),
+        );
+    }
     let diagnostic =
         Diagnostic::new(Code::F0010, span, format!("a case cannot start with the name `{word}`"))
             .label("expected a literal, a range, a regex, `when` or `else`")
