@@ -21,14 +21,17 @@ const PATTERN: &str = r#"^(?<ip>\S+) (?<ident>\S+) (?<user>\S+) \[(?<when>[^\]]+
 const PROBES: &str = r"kube-probe|GET /health";
 const HALF: &str = r#""(GET|POST) /[a-p]"#;
 
+/// The number of the output that a line goes to; none drops it.
+type Choice = Box<dyn FnMut(&[u8]) -> Option<usize>>;
+
 /// Work to measure.
 struct Workload {
     name: &'static str,
     outputs: &'static [&'static str],
     /// Everything of the program but its runtime section, for an input file and an output folder.
     flow: fn(&str, &str) -> String,
-    /// The same by hand: the number of the output that a line goes to.
-    hand: fn() -> Box<dyn FnMut(&[u8]) -> Option<usize>>,
+    /// The same by hand.
+    hand: fn() -> Choice,
 }
 
 const WORKLOADS: [Workload; 3] = [
@@ -70,7 +73,7 @@ tail "{input}" {{ from: start, follow: false }} -> half -> files "{out}/half.log
     )
 }
 
-fn half_by_hand() -> Box<dyn FnMut(&[u8]) -> Option<usize>> {
+fn half_by_hand() -> Choice {
     let pattern = regex::bytes::Regex::new(HALF).unwrap();
     Box::new(move |line| pattern.is_match(line).then_some(0))
 }
@@ -94,7 +97,7 @@ log -> no_probes -> parse -> timestamp -> host -> route int(header.status) {{
     )
 }
 
-fn chain_by_hand() -> Box<dyn FnMut(&[u8]) -> Option<usize>> {
+fn chain_by_hand() -> Choice {
     let pattern = regex::bytes::Regex::new(PATTERN).unwrap();
     let probes = regex::bytes::Regex::new(PROBES).unwrap();
     let mut locations = pattern.capture_locations();
