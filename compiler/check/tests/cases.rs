@@ -76,3 +76,28 @@ fn every_code_of_the_compiler_has_a_case() {
         ours.filter(|entry| !seen.contains(&entry.code)).map(|entry| entry.name).collect::<Vec<_>>();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// What an editor or another system leaves in a text is no mistake.
+#[test]
+fn the_form_of_a_text_does_not_matter() {
+    let texts = [
+        "",
+        "\n\n",
+        "# only\n\n## comments\n",
+        "tail \"/x\" -> console",
+        "\ttail \"/x\"\t->\tconsole",
+        "\u{FEFF}tail \"/x\" -> console\n",
+        "tail \"/x\" -> console\r\n# c\r\nsource a = tail \"/y\" {\r\n  from: end # c\r\n}\r\na -> console\r\n",
+    ];
+    for text in texts {
+        let (checked, files) = check_with("form.flow", text, &mut Disk, &Default::default());
+        let shown = flow_diag::render(&files, &checked.diagnostics, flow_diag::Format::Short);
+        assert!(checked.diagnostics.is_empty(), "{text:?}: {shown}");
+    }
+    let many = (0..5_000).map(|n| format!("\"v{n}\"")).collect::<Vec<_>>().join(", ");
+    let long = format!(
+        "interceptor f {{ if header.a in [{many}] {{ drop }} }}\nhttp \"127.0.0.1:1\" -> f -> console\n"
+    );
+    let (checked, _) = check_with("long.flow", &long, &mut Disk, &Default::default());
+    assert!(checked.diagnostics.is_empty());
+}

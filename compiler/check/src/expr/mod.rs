@@ -355,7 +355,7 @@ impl Resolver<'_> {
 }
 
 /// The text of a string that is a number, a duration, … when the quotes are left out.
-fn unquoted<'t>(text: &'t str, want: &Type) -> Option<&'t str> {
+pub(crate) fn unquoted<'t>(text: &'t str, want: &Type) -> Option<&'t str> {
     let digits = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
     let unit = !digits.is_empty() && digits.chars().all(char::is_alphanumeric);
     let number = text.starts_with(|c: char| c.is_ascii_digit());

@@ -391,12 +391,55 @@ impl<'a> Resolver<'a> {
             first = Some(runtime.span);
             self.model.runtime = resolved.settings;
             self.model.runtime_span = Some(runtime.span);
+            if let Some(span) = resolved.spans.get("default_channel") {
+                self.check_default_channel(*span);
+            }
         }
         if first.is_none() {
             let context = SettingContext { scope: root, sort: "the".to_owned(), state: State::empty() };
             let given = Given { args: &[], settings: None, kind_span: self.model.origins[0] };
             let resolved = self.settings(&context, kind, given);
             self.model.runtime = resolved.settings;
+        }
+    }
+
+    /// `default_channel: "memory"` or `{ kind: "memory", capacity: 10_000 }`: the kind is there and has the settings.
+    fn check_default_channel(&mut self, span: Span) {
+        let Some(value) = self.model.runtime.get_mut("default_channel").filter(|value| !value.is_null())
+        else {
+            return;
+        };
+        if value.is_string() {
+            *value = serde_json::json!({ "kind": value.take() });
+        }
+        let kind_name = value.get("kind").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let keys = value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let Some(kind_name) = kind_name else {
+            self.report(
+                Diagnostic::new(Code::F0201, span, "`default_channel` is a channel kind and its settings")
+                    .label("names no kind")
+                    .help("`default_channel: { kind: \"memory\", capacity: 10_000 }`"),
+            );
+            return;
+        };
+        let library = self.library;
+        let Some(kind) = library.kind(ExternWord::Channel, &kind_name) else {
+            let title = format!("there is no channel kind `{kind_name}`");
+            let mut diagnostic = Diagnostic::new(Code::F0102, span, title);
+            if let Some(near) = flow_diag::suggest(&kind_name, library.kind_names(ExternWord::Channel)) {
+                diagnostic = diagnostic.label(format!("did you mean `{near}`?"));
+            }
+            self.report(diagnostic.help("`flowc list channels` shows them"));
+            return;
+        };
+        self.check_absent(kind, "channel", "channels", span);
+        for key in keys.iter().filter(|key| *key != "kind" && kind.setting(key).is_none()) {
+            let title = format!("unknown setting `{key}` of channel kind `{kind_name}`");
+            let mut diagnostic = Diagnostic::new(Code::F0113, span, title);
+            if let Some(near) = flow_diag::suggest(key, kind.settings.iter().map(|one| one.name)) {
+                diagnostic = diagnostic.label(format!("did you mean `{near}`?"));
+            }
+            self.report(diagnostic);
         }
     }
 

@@ -46,6 +46,11 @@ impl<'a> Resolver<'a> {
                     let text = self.files.slice(value.span);
                     diagnostic = diagnostic.help(format!("text is quoted: `\"{text}\"`"));
                 }
+                if let ExprKind::Literal(ast::Literal::String(text)) = &value.kind
+                    && let Some(text) = crate::expr::unquoted(text, want.present())
+                {
+                    diagnostic = diagnostic.help(format!("without quotes: `{text}`")).fix(value.span, text);
+                }
                 self.report(diagnostic);
             }
             return None;
