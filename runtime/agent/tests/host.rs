@@ -208,6 +208,19 @@ async fn a_source_is_started_again_after_faults_and_panics() {
     assert_eq!(notices.recv().await.unwrap().fault.code, Some("F1109"));
 }
 
+/// A reader subscribed after the start, and what had been told by then (an unreadable file, say) was lost: a run
+/// showed its first warnings only when it happened to be slow. The first reader gets everything since the start.
+#[tokio::test(start_paused = true)]
+async fn the_first_reader_of_notices_misses_nothing() {
+    let world = World::new();
+    let running = world.start(&Draft::line(&world, 100).plan()).unwrap();
+    world.act("in", Act::Retry);
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(running.notices().recv().await.unwrap().fault.message, "away");
+    assert!(running.notices().try_recv().is_err(), "later readers hear of what comes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_cannot_go_on_leaves_the_others_running_and_fails_the_run() {
     let world = World::new();

@@ -15,7 +15,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flow_plan::Plan;
@@ -130,6 +130,8 @@ pub struct Running {
     commands: watch::Sender<Command>,
     end: watch::Receiver<Option<End>>,
     supervisor: JoinHandle<()>,
+    /// Listens since before anything ran; the first reader gets it.
+    first_reader: Mutex<Option<broadcast::Receiver<Notice>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,6 +168,7 @@ impl Host {
         let built = build::build_agents(&site, agents)?;
         let (commands, command_receiver) = watch::channel(Command::Run);
         let (end_sender, end) = watch::channel(None);
+        let first_reader = Mutex::new(Some(site.reports.subscribe()));
         let shared = supervise::Shared::new(&built, site.reports.clone(), phase);
         let supervision = supervise::Supervision {
             shared: shared.clone(),
@@ -176,7 +179,7 @@ impl Host {
         };
         // Not before everything is built: a plan with a fault must not have read or written anything.
         let supervisor = runtime.spawn(supervision.run(built));
-        Ok(Running { shared, commands, end, supervisor })
+        Ok(Running { shared, commands, end, supervisor, first_reader })
     }
 }
 
@@ -215,9 +218,11 @@ impl Running {
         self.shared.status()
     }
 
-    /// Notable faults from now on; a reader that is behind by more than [`NOTICES_MAX`] misses the oldest.
+    /// Notable faults: for the first reader since the start, for others from now on. A reader that is behind by
+    /// more than [`NOTICES_MAX`] misses the oldest.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
-        self.shared.reports.subscribe()
+        let first = self.first_reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.shared.reports.subscribe())
     }
 }
 
