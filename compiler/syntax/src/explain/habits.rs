@@ -10,6 +10,7 @@ use crate::words::is_reserved;
 /// A statement written as other languages write it.
 pub(super) fn habit(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
     comment(view)
+        .or_else(|| in_interpolation(view, failure))
         .or_else(|| first_word(view, failure))
         .or_else(|| operator(view, failure))
         .or_else(|| list_without_brackets(view, failure))
@@ -143,6 +144,37 @@ fn list_without_brackets(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagn
         word if !is_reserved(word) => Some(about(view.at).help("`[a, b] -> c`")),
         _ => None,
     }
+}
+
+/// A mistake inside of `"… ${…} …"`: the grammar stopped within the string.
+fn in_interpolation(view: &View<'_>, failure: &Failure<'_>) -> Option<Diagnostic> {
+    let token = view.token(view.at).filter(|token| token.kind == TokenKind::String)?;
+    let (at, text) = (failure.at, view.source.text);
+    if at <= token.start || at >= token.end {
+        return None;
+    }
+    let opened = text[token.start..at].rfind("${")?;
+    if text[token.start + opened..at].contains('}') {
+        return None;
+    }
+    let rest = &text[at..token.end];
+    let word = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let same =
+        |c: char| (c.is_alphanumeric() || c == '_') == word && !c.is_whitespace() && c != '}' && c != '"';
+    let length = rest.find(|c| !same(c)).unwrap_or(rest.len());
+    let length = length.max(rest.chars().next().map_or(0, char::len_utf8));
+    let found = &rest[..length];
+    Some(
+        Diagnostic::new(
+            Code::F0001,
+            view.source.span(at, at + length),
+            format!("`{found}` does not fit in `${{…}}`"),
+        )
+        .label("here")
+        .help(
+            "between `${` and `}` stands one expression, perhaps with a format for times: `${time:%Y-%m-%d}`",
+        ),
+    )
 }
 
 /// `5 s`
