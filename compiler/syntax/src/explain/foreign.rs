@@ -20,6 +20,9 @@ pub(super) fn foreign(view: &View<'_>) -> Option<Diagnostic> {
             .help("convert the whole file: flowc import pipeline.conf > pipeline.flow"),
         );
     }
+    if matches!(first, "def" | "function" | "func") && view.is_word(1) && view.text(2) == "(" {
+        return Some(crate::build::unknown_declaration(view.span(0), first, Some("fn")));
+    }
     // agent.sources.r1.type = netcat
     if view.is_word(0) && view.text(1) == "." {
         let mut k = 1;
