@@ -12,7 +12,7 @@ use flow_agent::host::{Agents, End, Host, HostOptions, Level, Notice, Running, S
 use flow_diag::{Code, Diagnostic, Files, Severity, Span, render};
 use flow_plan::Plan;
 use flow_plan::plan::OriginId;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::project::{self, Params, Project};
 use crate::status::{Line, Summary};
@@ -143,8 +143,10 @@ fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Ar
     }
     let registry = flow_stdlib::registry();
     let end = runtime.block_on(async {
+        // Before anything runs: who sees an open port may already ask for a stop.
+        let signals = Signals::listen();
         let running = Host::start(plan, &Agents::All, &registry, options)?;
-        Ok(attend(project, plan, Arc::new(running), arguments, &summary).await)
+        Ok(attend(project, plan, Arc::new(running), signals, arguments, &summary).await)
     });
     // Blocking reads (of a terminal, say) must not hold the process.
     runtime.shutdown_background();
@@ -173,6 +175,7 @@ async fn attend(
     project: &Project,
     plan: &Plan,
     running: Arc<Running>,
+    mut signals: Signals,
     arguments: &Arguments,
     summary: &Summary,
 ) -> End {
@@ -181,8 +184,6 @@ async fn attend(
     let mut notices = running.notices();
     let mut tick = tokio::time::interval(LINE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut interrupts, mut terminations) =
-        (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok());
     let mut asked = 0;
     let waiting = running.clone();
     let mut end = std::pin::pin!(waiting.wait());
@@ -197,8 +198,7 @@ async fn attend(
                     output::note(&notice_line(project, plan, &notice));
                 }
             }
-            _ = next(&mut interrupts) => stop(&running, &mut asked, &mut line, arguments.quiet),
-            _ = next(&mut terminations) => stop(&running, &mut asked, &mut line, arguments.quiet),
+            () = signals.next() => stop(&running, &mut asked, &mut line, arguments.quiet),
         }
     };
     line.clear();
@@ -217,12 +217,33 @@ async fn attend(
     end
 }
 
-async fn next(signals: &mut Option<tokio::signal::unix::Signal>) {
-    match signals {
-        Some(signals) => {
-            signals.recv().await;
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupts: Option<Signal>,
+    terminations: Option<Signal>,
+}
+
+impl Signals {
+    fn listen() -> Signals {
+        Signals {
+            interrupts: signal(SignalKind::interrupt()).ok(),
+            terminations: signal(SignalKind::terminate()).ok(),
         }
-        None => std::future::pending().await,
+    }
+
+    async fn next(&mut self) {
+        async fn one(signal: &mut Option<Signal>) {
+            match signal {
+                Some(signal) => {
+                    signal.recv().await;
+                }
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            () = one(&mut self.interrupts) => {}
+            () = one(&mut self.terminations) => {}
+        }
     }
 }
 
