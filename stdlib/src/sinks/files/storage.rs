@@ -110,6 +110,14 @@ struct DiskFile {
     file: File,
 }
 
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        // Closing does not free the lock while a process that is just being started shares the descriptor. Where
+        // unlocking fails, closing has to do.
+        let _ = self.file.unlock();
+    }
+}
+
 impl StorageFile for DiskFile {
     fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes)
@@ -130,4 +138,24 @@ impl StorageFile for DiskFile {
 
 fn identity(metadata: &std::fs::Metadata) -> Identity {
     Identity { device: metadata.dev(), inode: metadata.ino(), len: metadata.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that was just being started (by a source `exec`, say) shared the descriptor for a moment, and with
+    /// it the lock: a file that was closed could not be opened again. Closing frees the lock whoever shares it.
+    #[test]
+    fn a_closed_file_is_free_even_while_its_descriptor_is_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let file = File::create(&path).unwrap();
+        let shared = file.try_clone().unwrap();
+        file.try_lock().unwrap();
+        assert!(Disk.open(&path, Open::Existing, 0o644).is_err(), "it is locked");
+        drop(DiskFile { file });
+        assert!(Disk.open(&path, Open::Existing, 0o644).is_ok());
+        drop(shared);
+    }
 }
