@@ -128,6 +128,22 @@ pub enum Word {
     Ensemble,
 }
 
+impl Word {
+    /// The word as it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Word::Source => "source",
+            Word::Channel => "channel",
+            Word::Sink => "sink",
+            Word::Group => "group",
+            Word::Topic => "topic",
+            Word::Consumer => "consumer",
+            Word::Cluster => "cluster",
+            Word::Ensemble => "ensemble",
+        }
+    }
+}
+
 /// A member of a group: a sink, another group, or a remote inbox (a source of another agent).
 #[derive(Clone, Debug)]
 pub struct Member {

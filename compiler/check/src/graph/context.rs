@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flow_diag::{Files, Span, suggest};
 
 use super::segment::{Head, Leaf, Segments, component, segments};
-use crate::model::{Component, ComponentId, Model, Node, NodeKind, StartKind, Word};
+use crate::model::{Component, ComponentId, Model, Node, NodeKind, StartKind};
 
 pub(crate) struct Context<'m> {
     pub model: &'m Model,
@@ -128,20 +128,6 @@ impl<'m> Context<'m> {
 /// What a part is called in sentences.
 pub(crate) fn shown(part: &Component) -> &str {
     if part.in_place { &part.kind } else { &part.name }
-}
-
-/// `a source`, `a sink`: for sentences.
-pub(crate) fn word_of(word: Word) -> &'static str {
-    match word {
-        Word::Source => "source",
-        Word::Channel => "channel",
-        Word::Sink => "sink",
-        Word::Group => "group",
-        Word::Topic => "topic",
-        Word::Consumer => "consumer",
-        Word::Cluster => "cluster",
-        Word::Ensemble => "ensemble",
-    }
 }
 
 /// The smallest span over both; the second where they stand in different files.

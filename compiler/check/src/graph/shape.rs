@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use flow_diag::{Code, Diagnostic};
 
 use super::claim::has;
-use super::context::{Context, shown, word_of};
+use super::context::{Context, shown};
 use super::segment::{Branch, End, Head, Leaf, Segment};
 use crate::model::{Component, ComponentId, InterceptorId, Word};
 
@@ -64,7 +64,7 @@ fn check_unused(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
                     Diagnostic::new(
                         Code::F0402,
                         part.span,
-                        format!("nothing reaches {} `{name}`", word_of(part.word)),
+                        format!("nothing reaches {} `{name}`", part.word.text()),
                     )
                     .label("no chain ends here")
                     .help("remove it, or let a chain end in it"),
@@ -190,11 +190,11 @@ fn check_head(context: &Context<'_>, segment: &Segment<'_>, out: &mut Vec<Diagno
             let mut diagnostic = Diagnostic::new(
                 Code::F0404,
                 segment.head_span,
-                format!("`{name}` is a {}: nothing can flow out of it", word_of(part.word)),
+                format!("`{name}` is a {}: nothing can flow out of it", part.word.text()),
             )
             .label("an arrow leads away from here");
             if !part.in_place {
-                diagnostic = diagnostic.also(part.span, format!("declared as a {} here", word_of(part.word)));
+                diagnostic = diagnostic.also(part.span, format!("declared as a {} here", part.word.text()));
             }
             if part.word == Word::Sink {
                 diagnostic = diagnostic.help(format!("for the events it refuses write `{name}.errors -> …`"));
@@ -245,13 +245,13 @@ fn check_leaf(context: &Context<'_>, segment: &Segment<'_>, leaf: &Leaf, out: &m
                 let mut diagnostic = Diagnostic::new(
                     Code::F0404,
                     leaf.span,
-                    format!("`{name}` is a {}: nothing can flow out of it", word_of(part.word)),
+                    format!("`{name}` is a {}: nothing can flow out of it", part.word.text()),
                 )
                 .label("the chain goes on behind it")
                 .also(arrow, "this arrow leads away from it");
                 if !part.in_place {
                     diagnostic =
-                        diagnostic.also(part.span, format!("declared as a {} here", word_of(part.word)));
+                        diagnostic.also(part.span, format!("declared as a {} here", part.word.text()));
                 }
                 diagnostic = diagnostic.help(format!("for both write `-> [{name}, …]`"));
                 out.push(diagnostic);
@@ -259,7 +259,7 @@ fn check_leaf(context: &Context<'_>, segment: &Segment<'_>, leaf: &Leaf, out: &m
         }
         Word::Source if part.agent != segment.agent => check_remote(context, part, leaf, out),
         Word::Source | Word::Consumer | Word::Cluster | Word::Ensemble => {
-            let word = word_of(part.word);
+            let word = part.word.text();
             let article = if part.word == Word::Ensemble { "an" } else { "a" };
             let mut diagnostic = Diagnostic::new(
                 Code::F0404,
@@ -485,7 +485,7 @@ fn check_feeders(context: &Context<'_>, twice: &BTreeSet<(usize, ComponentId)>, 
             second.leaf.span,
             format!(
                 "{} `{}` is fed by `{}` and by `{}`",
-                word_of(part.word),
+                part.word.text(),
                 shown(part),
                 name(first),
                 name(second)

@@ -8,7 +8,6 @@ use flow_syntax::ast::{self, ExternWord};
 use super::{EntityId, EntityKind, Resolver, ScopeId};
 use crate::expr::State;
 use crate::model::{Chain, ComponentId, Node, NodeKind, Start, StartKind, Word};
-use crate::settings::word_text;
 
 /// What stands at the head of a chain.
 pub(super) enum Head {
@@ -389,7 +388,7 @@ impl<'a> Resolver<'a> {
             self.model.incomplete = true;
             return false;
         }
-        let (name, declared, word) = (component.name.clone(), component.span, word_text(component.word));
+        let (name, declared, word) = (component.name.clone(), component.span, component.word.text());
         let agent_name = |agent: crate::model::AgentId| self.model.agents[agent.0 as usize].name.clone();
         let title = if home.0 == 0 {
             format!(

@@ -8,7 +8,7 @@ use super::{EntityKind, Pending, Resolver, ScopeId};
 use crate::expr::State;
 use crate::library::Kind;
 use crate::model::{ComponentId, Member, Word};
-use crate::settings::{Given, Resolved, SettingContext, word_text};
+use crate::settings::{Given, Resolved, SettingContext};
 
 /// Sorts of kinds, with the word that lists them.
 const SORTS: &[(ExternWord, &str, &str)] = &[
@@ -143,7 +143,7 @@ impl<'a> Resolver<'a> {
         let sort = extern_word(word);
         self.check_absent(kind, sort_text(sort), sort_plural(sort), ctor.kind.span);
         let context =
-            SettingContext { scope, sort: format!("{} kind", word_text(word)), state: State::unknown() };
+            SettingContext { scope, sort: format!("{} kind", word.text()), state: State::unknown() };
         let given = Given { args: &ctor.args, settings: ctor.settings.as_ref(), kind_span: ctor.kind.span };
         let resolved = self.settings(&context, kind, given);
         if word == Word::Sink
@@ -497,7 +497,7 @@ impl<'a> Resolver<'a> {
         };
         match self.entity_kind(entity) {
             EntityKind::Component(id) => {
-                let word = word_text(self.model.components[id.0 as usize].word);
+                let word = self.model.components[id.0 as usize].word.text();
                 if words.contains(&word) {
                     return Some(id);
                 }

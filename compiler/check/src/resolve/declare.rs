@@ -108,9 +108,7 @@ impl<'a> Resolver<'a> {
     /// `source`, `interceptor`: without an article.
     pub(super) fn described(&self, entity: EntityId) -> String {
         match &self.entities[entity.0 as usize].kind {
-            EntityKind::Component(id) => {
-                crate::settings::word_text(self.model.components[id.0 as usize].word).to_owned()
-            }
+            EntityKind::Component(id) => self.model.components[id.0 as usize].word.text().to_owned(),
             other => {
                 let words = other.in_words();
                 words.strip_prefix("a ").or_else(|| words.strip_prefix("an ")).unwrap_or(words).to_owned()

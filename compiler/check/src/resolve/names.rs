@@ -6,7 +6,6 @@ use flow_syntax::ast::{self, ExprKind};
 
 use super::{EntityId, Resolver, ScopeId};
 use crate::model::ComponentId;
-use crate::settings::word_text;
 use crate::types::Type;
 
 /// What a name stands for.
@@ -203,7 +202,7 @@ impl<'a> Resolver<'a> {
     pub(crate) fn component_names(&self, scope: ScopeId, words: &[String]) -> Vec<String> {
         self.visible(scope, |kind| match kind {
             EntityKind::Component(id) => {
-                let word = word_text(self.model.components[id.0 as usize].word);
+                let word = self.model.components[id.0 as usize].word.text();
                 words.is_empty() || words.iter().any(|wanted| wanted == word)
             }
             _ => false,

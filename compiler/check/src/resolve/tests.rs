@@ -6,7 +6,6 @@ use flow_syntax::ast::{self, Expected, SendEvents, TestStmtKind};
 use super::{EntityKind, Resolver, ScopeId};
 use crate::expr::{Frame, State};
 use crate::model::Word;
-use crate::settings::word_text;
 use crate::types::Type;
 
 impl<'a> Resolver<'a> {
@@ -116,7 +115,7 @@ impl<'a> Resolver<'a> {
                 if words.contains(&word) {
                     return;
                 }
-                word_text(word).to_owned()
+                word.text().to_owned()
             }
             EntityKind::Poison => return,
             other => other.in_words().trim_start_matches("a ").trim_start_matches("an ").to_owned(),

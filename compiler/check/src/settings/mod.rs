@@ -13,7 +13,7 @@ use flow_syntax::ast;
 use crate::library::{builtin_type, library_type};
 use crate::types::Type;
 
-pub(crate) use resolve::{Given, NamedHeader, Resolved, SettingContext, word_text};
+pub(crate) use resolve::{Given, NamedHeader, Resolved, SettingContext};
 pub(crate) use times::{check_time_format, finer_than_a_minute};
 
 /// What a setting takes.

@@ -481,18 +481,3 @@ fn written(ty: &SettingType) -> &'static str {
         _ => "\"…\"",
     }
 }
-
-/// The word a component was declared with.
-pub(crate) fn word_text(word: crate::model::Word) -> &'static str {
-    use crate::model::Word;
-    match word {
-        Word::Source => "source",
-        Word::Channel => "channel",
-        Word::Sink => "sink",
-        Word::Group => "group",
-        Word::Topic => "topic",
-        Word::Consumer => "consumer",
-        Word::Cluster => "cluster",
-        Word::Ensemble => "ensemble",
-    }
-}

@@ -7,7 +7,7 @@ use flow_syntax::ast::{self, BinaryOp, ExprKind};
 use serde_json::{Value as Json, json};
 
 use super::SettingType;
-use super::resolve::{Work, word_text};
+use super::resolve::Work;
 use crate::expr::Frame;
 use crate::resolve::{EntityKind, Resolver, ScopeId};
 use crate::types::Type;
@@ -326,7 +326,7 @@ impl<'a> Resolver<'a> {
         match self.entity_kind(entity) {
             EntityKind::Component(id) => {
                 let component = &self.model.components[id.0 as usize];
-                let word = word_text(component.word);
+                let word = component.word.text();
                 if words.iter().any(|wanted| wanted == word) {
                     self.referenced.insert(id);
                     return Some(Json::String(component.name.clone()));
