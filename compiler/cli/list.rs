@@ -51,7 +51,7 @@ const SORTS: &[(Sort, ExternWord, &str)] = &[
 ];
 
 pub fn run(arguments: &Arguments) -> Exit {
-    let (_, externs) = project::declarations();
+    let externs = project::library().0.externs;
     let wanted = SORTS.iter().filter(|(sort, _, _)| arguments.sort.is_none_or(|only| only == *sort));
     if arguments.format == OutputFormat::Json {
         let all: Vec<_> = wanted

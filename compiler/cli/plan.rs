@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> Exit {
     };
     match arguments.format {
         OutputFormat::Text => {
-            output::result(&flow_check::print::plan_text_with(plan, Some(&project::library())));
+            output::result(&flow_check::print::plan_text_with(plan, Some(&project.library)));
             let data = crate::run::data_dir(plan, &arguments.file, None);
             output::result(&format!("state: {}\n", data.display()));
         }

@@ -16,6 +16,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub struct Project {
     pub files: Files,
     pub checked: Checked,
+    /// What it was checked against: reading it takes longer than most checks, so it is read once.
+    pub library: Library,
 }
 
 impl Project {
@@ -61,25 +63,13 @@ fn memory_bytes() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The declarations of this build, with their texts.
-pub fn declarations() -> (Files, Vec<flow_syntax::ast::Extern>) {
-    let mut files = Files::new();
-    let mut externs = Vec::new();
-    for (name, text) in flow_stdlib::DECLARATIONS {
-        let file = files.add(*name, *text);
-        let parsed = flow_syntax::parse_file(file, text);
-        debug_assert!(parsed.diagnostics.is_empty(), "{name}: {:?}", parsed.diagnostics);
-        externs.extend(parsed.value.items.into_iter().filter_map(|item| match item {
-            flow_syntax::ast::Item::Extern(one) => Some(one),
-            _ => None,
-        }));
-    }
-    (files, externs)
-}
-
-/// The library of this build.
-pub fn library() -> Library {
-    Library { externs: declarations().1, functions: flow_stdlib::registry().functions }
+/// The library of this build, with the texts of its declarations.
+pub fn library() -> (Library, Files) {
+    let functions = flow_stdlib::registry().functions;
+    let declarations = flow_stdlib::DECLARATIONS.iter().copied();
+    let (library, files, diagnostics) = Library::from_declarations(declarations, functions);
+    debug_assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    (library, files)
 }
 
 /// Reads and checks a file. `Err` when it cannot be read; the reason has been told.
@@ -89,6 +79,7 @@ pub fn open(path: &Path, params: &Params) -> Result<Project, Exit> {
 
 /// The same; `strict` asks for advice about whatever can fail.
 pub fn open_with(path: &Path, params: &Params, strict: bool) -> Result<Project, Exit> {
+    let (library, _) = library();
     let mut files = Files::new();
     let name = path.display().to_string();
     let text = match read_text(path) {
@@ -101,12 +92,12 @@ pub fn open_with(path: &Path, params: &Params, strict: bool) -> Result<Project, 
             let file = files.add(name, text);
             let diagnostics = vec![not_utf8(file, position)];
             let checked = Checked { diagnostics, plan: None, model: flow_check::model::Model::default() };
-            return Ok(Project { files, checked });
+            return Ok(Project { files, checked, library });
         }
     };
     let root = files.add(name, text);
-    let checked = flow_check::check(root, &mut files, &mut Disk, &library(), &params.options(strict));
-    Ok(Project { files, checked })
+    let checked = flow_check::check(root, &mut files, &mut Disk, &library, &params.options(strict));
+    Ok(Project { files, checked, library })
 }
 
 fn not_utf8(file: FileId, position: usize) -> Diagnostic {

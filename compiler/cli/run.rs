@@ -146,7 +146,7 @@ fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Ar
         // Before anything runs: who sees an open port may already ask for a stop.
         let signals = Signals::listen();
         let running = Host::start(plan, &Agents::All, &registry, options)?;
-        Ok(attend(project, plan, Arc::new(running), signals, arguments, &summary).await)
+        Ok(attend(plan, Arc::new(running), signals, arguments, &summary).await)
     });
     // Blocking reads (of a terminal, say) must not hold the process.
     runtime.shutdown_background();
@@ -172,7 +172,6 @@ fn start_diagnostics(project: &Project, plan: &Plan, faults: Vec<StartFault>) ->
 
 /// Watches a run until its end: signals, faults, the status line.
 async fn attend(
-    project: &Project,
     plan: &Plan,
     running: Arc<Running>,
     mut signals: Signals,
@@ -195,7 +194,7 @@ async fn attend(
                 // A reader that is behind has missed some; the status counts them all.
                 if let Ok(notice) = notice {
                     line.clear();
-                    output::note(&notice_line(project, plan, &notice));
+                    output::note(&notice_line(plan, &notice));
                 }
             }
             () = signals.next() => stop(&running, &mut asked, &mut line, arguments.quiet),
@@ -203,7 +202,7 @@ async fn attend(
     };
     line.clear();
     while let Ok(notice) = notices.try_recv() {
-        output::note(&notice_line(project, plan, &notice));
+        output::note(&notice_line(plan, &notice));
     }
     let status = running.status();
     match arguments.format {
@@ -265,7 +264,7 @@ fn stop(running: &Running, asked: &mut u32, line: &mut Line, quiet: bool) {
 }
 
 /// A fault as one line: place, part, what, what to do.
-fn notice_line(project: &Project, plan: &Plan, notice: &Notice) -> String {
+fn notice_line(plan: &Plan, notice: &Notice) -> String {
     let word = match notice.level {
         Level::Warning => "warning",
         Level::Error => "error",
@@ -278,7 +277,6 @@ fn notice_line(project: &Project, plan: &Plan, notice: &Notice) -> String {
         .unwrap_or_default();
     let code = notice.fault.code.map(|code| format!("{code} ")).unwrap_or_default();
     let help = notice.fault.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
-    let _ = project;
     format!("{place}{word}: {code}`{}`: {}{help}", notice.node, notice.fault.message)
 }
 

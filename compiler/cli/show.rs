@@ -18,7 +18,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Exit {
-    let (files, externs) = project::declarations();
+    let (library, files) = project::library();
+    let externs = library.externs;
     let (word, name) = match arguments.what.as_slice() {
         [name] => (None, name),
         [word, name, ..] => (Some(word.as_str()), name),

@@ -11,7 +11,7 @@ use flow_plan::Plan;
 use flow_plan::plan::OriginId;
 
 use crate::output;
-use crate::project::{self, Project};
+use crate::project::Project;
 
 /// The live line on stderr, drawn over itself.
 pub struct Line {
@@ -116,7 +116,7 @@ pub struct Summary {
 
 impl Summary {
     pub fn new(project: &Project, plan: &Plan) -> Summary {
-        let (_, externs) = project::declarations();
+        let externs = &project.library.externs;
         let slice = |origin: OriginId| {
             let origin = plan.origins.get(origin.0 as usize)?;
             let file = project.files.ids().find(|id| project.files.name(*id) == origin.file)?;

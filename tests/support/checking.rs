@@ -5,23 +5,15 @@ use std::path::Path;
 
 use flow_check::{Checked, Imports, Library, Options};
 use flow_diag::{Files, Severity};
-use flow_syntax::ast::Item;
 
 /// The library as the program has it.
 pub fn library() -> Library {
-    let mut files = Files::new();
-    let mut externs = Vec::new();
-    for (name, text) in flow_stdlib::DECLARATIONS {
-        let file = files.add(*name, *text);
-        let parsed = flow_syntax::parse_file(file, text);
-        let shown = flow_diag::render(&files, &parsed.diagnostics, flow_diag::Format::Short);
-        assert!(shown.is_empty(), "the library does not parse:\n{shown}");
-        externs.extend(parsed.value.items.into_iter().filter_map(|item| match item {
-            Item::Extern(one) => Some(one),
-            _ => None,
-        }));
-    }
-    Library { externs, functions: flow_stdlib::registry().functions }
+    let functions = flow_stdlib::registry().functions;
+    let declarations = flow_stdlib::DECLARATIONS.iter().copied();
+    let (library, files, diagnostics) = Library::from_declarations(declarations, functions);
+    let shown = flow_diag::render(&files, &diagnostics, flow_diag::Format::Short);
+    assert!(shown.is_empty(), "the library does not parse:\n{shown}");
+    library
 }
 
 /// Imports by name; what is not in the map is looked for on the disk beside the importing file.
