@@ -10,10 +10,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("compiler/diag", &[]),
     ("compiler/syntax", &["flow-diag"]),
     ("compiler/check", &["flow-diag", "flow-syntax", "flow-plan"]),
+    ("compiler/jit", &["flow-plan"]),
     ("runtime/plan", &[]),
     ("runtime/agent", &["flow-plan"]),
     ("stdlib", &["flow-plan", "flow-agent"]),
-    (".", &["flow-diag", "flow-syntax", "flow-check", "flow-plan", "flow-agent", "flow-stdlib"]),
+    (".", &["flow-diag", "flow-syntax", "flow-check", "flow-jit", "flow-plan", "flow-agent", "flow-stdlib"]),
 ];
 
 /// Libraries that one crate alone may know.
@@ -22,6 +23,11 @@ const ONLY_USER: &[(&str, &str)] = &[
     ("pest_derive", "compiler/syntax"),
     ("miette", "compiler/diag"),
     ("petgraph", "compiler/check"),
+    ("cranelift-codegen", "compiler/jit"),
+    ("cranelift-frontend", "compiler/jit"),
+    ("cranelift-jit", "compiler/jit"),
+    ("cranelift-module", "compiler/jit"),
+    ("cranelift-native", "compiler/jit"),
     ("clap", "."),
 ];
 
