@@ -35,8 +35,16 @@ impl Recipe {
         let program = &self.plan.agents[self.agent].programs[self.program];
         let functions = &self.registry.functions;
         let interceptors = &self.registry.interceptors;
-        let built =
-            Executor::with_natives(&self.plan, program, functions, interceptors, &self.natives, renew);
+        let compiler = self.registry.compiler.as_deref();
+        let built = Executor::with_natives(
+            &self.plan,
+            program,
+            functions,
+            interceptors,
+            compiler,
+            &self.natives,
+            renew,
+        );
         built.map_err(|error| {
             let message = match &error.error.setting {
                 Some(setting) => format!("`{setting}`: {}", error.error.message),

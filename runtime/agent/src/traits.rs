@@ -335,6 +335,8 @@ pub struct Registry {
     pub sinks: BTreeMap<&'static str, SinkFactory>,
     pub interceptors: flow_plan::interceptor::Interceptors,
     pub functions: flow_plan::function::Functions,
+    /// Makes machine code of programs; without one the reference runs them.
+    pub compiler: Option<Arc<dyn flow_plan::native::Compiler>>,
 }
 
 /// Decodes resolved settings into the struct of a kind. The checker has proved them, so a failure is a

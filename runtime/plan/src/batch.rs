@@ -20,8 +20,9 @@ pub const ARENA_BYTES_MAX: usize = u32::MAX as usize - 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Slot(pub u32);
 
-/// A piece of the arena, or nothing.
+/// A piece of the arena, or nothing. Its layout is part of the contract with machine code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Range {
     pub start: u32,
     pub len: u32,

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::memo::{Memo, deciding_header, deciding_header_of};
-use super::natives::{self, Natives};
-use super::{End, ExecError, Op, PROGRAM_DEPTH_MAX, Program, Route, Step, StepCounters};
+use super::natives::{self, Native, Natives};
+use super::{
+    CompiledStep, End, ExecError, Op, PROGRAM_DEPTH_MAX, Part, Program, Route, Section, Step, StepCounters,
+};
 use crate::eval::prepare::Preparer;
 use crate::function::Functions;
 use crate::interceptor::{Interceptors, LowerContext, LowerError, Lowered};
 use crate::ir;
+use crate::native::{self, Compiler};
 use crate::plan::{OriginId, Output};
 
 pub(super) struct Lowering<'a> {
@@ -26,14 +29,24 @@ pub(super) struct Lowering<'a> {
     pub renew: bool,
     /// A step drops what it has let through before.
     pub remembers: bool,
+    pub compiler: Option<&'a dyn Compiler>,
+    pub reports: Vec<native::SectionReport>,
+}
+
+/// A step lowered.
+enum Made {
+    Code(ir::Code),
+    Native(Arc<Native>),
 }
 
 impl Lowering<'_> {
     pub fn program(&mut self, program: &ir::Program, depth: u32) -> Result<Program, ExecError> {
-        let mut steps = Vec::with_capacity(program.steps.len());
+        let mut made = Vec::with_capacity(program.steps.len());
         for (index, step) in program.steps.iter().enumerate() {
-            steps.push(self.step(step, &program.steps[index + 1..], &program.end)?);
+            made.push(self.lower(step, &program.steps[index + 1..], &program.end)?);
         }
+        let route = if let ir::End::Route(route) = &program.end { Some(route) } else { None };
+        let (parts, routed) = self.parts(&program.steps, made, route)?;
         let refuse = |message: String| {
             let (step, origin) =
                 program.steps.last().map_or(("the program".to_string(), OriginId::default()), |step| {
@@ -53,36 +66,154 @@ impl Lowering<'_> {
             ir::End::Copy(branches) => End::Copy(
                 branches.iter().map(|branch| self.program(branch, depth + 1)).collect::<Result<_, _>>()?,
             ),
-            ir::End::Route(route) => End::Route(Box::new(self.route(route, depth)?)),
+            ir::End::Route(route) => End::Route(Box::new(self.route(route, routed, depth)?)),
         };
-        Ok(Program { steps, end })
+        Ok(Program { parts, end })
     }
 
-    fn step(&mut self, step: &ir::Step, after: &[ir::Step], end: &ir::End) -> Result<Step, ExecError> {
+    /// What a step is before it is prepared.
+    fn lower(&mut self, step: &ir::Step, after: &[ir::Step], end: &ir::End) -> Result<Made, ExecError> {
         let refuse = |error: LowerError| ExecError { step: step.name.clone(), origin: step.origin, error };
         let plain = |message: String| refuse(LowerError { setting: None, message });
         self.check_errors(step.errors).map_err(plain)?;
-        let op = match &step.op {
-            ir::StepOp::Code(code) => self.code(code).map_err(plain)?,
-            ir::StepOp::Kind { kind, settings } => {
-                let factory = self.interceptors.get(kind);
-                let factory = factory.ok_or_else(|| plain(format!("there is no interceptor `{kind}`")))?;
-                let context = LowerContext {
-                    slots: self.slots,
-                    name: &step.name,
-                    origin: step.origin,
-                    functions: &self.functions,
-                };
-                match factory(settings, &context).map_err(refuse)? {
-                    Lowered::Native(made) => {
-                        let place = natives::place(step, after, end, self.outputs);
-                        let native = self.natives.at(place, made, self.renew);
-                        self.remembers |= native.remembers();
-                        Op::Native(native)
+        let (kind, settings) = match &step.op {
+            ir::StepOp::Code(code) => return Ok(Made::Code(code.clone())),
+            ir::StepOp::Kind { kind, settings } => (kind, settings),
+        };
+        let factory = self.interceptors.get(kind);
+        let factory = factory.ok_or_else(|| plain(format!("there is no interceptor `{kind}`")))?;
+        let context = LowerContext {
+            slots: self.slots,
+            name: &step.name,
+            origin: step.origin,
+            functions: &self.functions,
+        };
+        Ok(match factory(settings, &context).map_err(refuse)? {
+            Lowered::Native(made) => {
+                let place = natives::place(step, after, end, self.outputs);
+                let native = self.natives.at(place, made, self.renew);
+                self.remembers |= native.remembers();
+                Made::Native(native)
+            }
+            Lowered::Code(code) => Made::Code(code),
+        })
+    }
+
+    /// Steps one by one, or as sections where the compiler takes them; the route belongs to the last section when
+    /// the answer says so.
+    fn parts(
+        &mut self,
+        steps: &[ir::Step],
+        made: Vec<Made>,
+        route: Option<&ir::Route>,
+    ) -> Result<(Vec<Part>, bool), ExecError> {
+        let mut parts = Vec::with_capacity(steps.len());
+        let mut waiting: Vec<(&ir::Step, ir::Code)> = Vec::new();
+        for (step, made) in steps.iter().zip(made) {
+            match (made, self.compiler) {
+                (Made::Code(code), Some(compiler)) => match compiler.accepts(&code, &self.functions) {
+                    Ok(()) => waiting.push((step, code)),
+                    Err(why) => {
+                        self.section(std::mem::take(&mut waiting), None, &mut parts)?;
+                        self.report_reference(&step.name, why);
+                        parts.push(Part::Step(self.step(step, Made::Code(code))?));
                     }
-                    Lowered::Code(code) => self.code(&code).map_err(plain)?,
+                },
+                (made, compiler) => {
+                    if compiler.is_some() {
+                        self.section(std::mem::take(&mut waiting), None, &mut parts)?;
+                        self.report_reference(&step.name, "it keeps state".into());
+                    }
+                    parts.push(Part::Step(self.step(step, made)?));
                 }
             }
+        }
+        let routed = self.section(waiting, route, &mut parts)?;
+        Ok((parts, routed))
+    }
+
+    /// Compiles steps, and the route behind them; one by one for the reference when that is impossible. Whether the
+    /// route is compiled.
+    fn section(
+        &mut self,
+        steps: Vec<(&ir::Step, ir::Code)>,
+        route: Option<&ir::Route>,
+        parts: &mut Vec<Part>,
+    ) -> Result<bool, ExecError> {
+        let Some(compiler) = self.compiler.filter(|_| !steps.is_empty() || route.is_some()) else {
+            return Ok(false);
+        };
+        let section = native::Section {
+            steps: steps
+                .iter()
+                .map(|(step, code)| native::SectionStep { name: &step.name, code: code.clone() })
+                .collect(),
+            route,
+            functions: &self.functions,
+        };
+        let compiled = match compiler.compile(&section) {
+            Ok(compiled) => compiled,
+            Err(why) => {
+                for (step, code) in steps {
+                    self.report_reference(&step.name, why.clone());
+                    parts.push(Part::Step(self.step(step, Made::Code(code))?));
+                }
+                if let Some(route) = route {
+                    self.report_reference(&route.name, why);
+                }
+                return Ok(false);
+            }
+        };
+        let mut asks = Vec::with_capacity(compiled.asks.len());
+        for ask in &compiled.asks {
+            let node = self.preparer.root(&ask.expr).map_err(|error| ExecError {
+                step: steps.first().map_or_else(String::new, |(step, _)| step.name.clone()),
+                origin: steps.first().map_or_else(OriginId::default, |(step, _)| step.origin),
+                error: LowerError { setting: None, message: error.message },
+            })?;
+            asks.push((node, ask.locals as usize));
+        }
+        let mut prepared = Vec::with_capacity(steps.len());
+        for (step, code) in &steps {
+            let block = self.preparer.code(code).map_err(|error| ExecError {
+                step: step.name.clone(),
+                origin: step.origin,
+                error: LowerError { setting: None, message: error.message },
+            })?;
+            let counters = StepCounters::named(&step.name);
+            self.counters.push(counters.clone());
+            prepared.push(CompiledStep {
+                name: step.name.as_str().into(),
+                origin: step.origin,
+                errors: step.errors,
+                block,
+                counters,
+            });
+        }
+        self.reports.push(compiled.report);
+        parts.push(Part::Section(Box::new(Section {
+            code: compiled.code.instance(),
+            steps: prepared,
+            asks,
+            routes: route.is_some(),
+        })));
+        Ok(route.is_some())
+    }
+
+    fn report_reference(&mut self, name: &str, why: String) {
+        let part = native::PartReport { name: name.to_string(), native: false, reference: vec![why] };
+        self.reports.push(native::SectionReport { parts: vec![part], ..native::SectionReport::default() });
+    }
+
+    /// A step for the reference.
+    fn step(&mut self, step: &ir::Step, made: Made) -> Result<Step, ExecError> {
+        let op = match made {
+            Made::Native(native) => Op::Native(native),
+            Made::Code(code) => self.code(&code).map_err(|message| ExecError {
+                step: step.name.clone(),
+                origin: step.origin,
+                error: LowerError { setting: None, message },
+            })?,
         };
         let counters = StepCounters::named(&step.name);
         self.counters.push(counters.clone());
@@ -98,7 +229,8 @@ impl Lowering<'_> {
         })
     }
 
-    fn route(&mut self, route: &ir::Route, depth: u32) -> Result<Route, ExecError> {
+    /// `compiled`: its section decides.
+    fn route(&mut self, route: &ir::Route, compiled: bool, depth: u32) -> Result<Route, ExecError> {
         let refuse = |message: String| ExecError {
             step: route.name.clone(),
             origin: route.origin,
@@ -113,7 +245,8 @@ impl Lowering<'_> {
         let subject = route.subject.as_ref().map(&mut prepare).transpose()?;
         let deciding = route.subject.iter().chain(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
         let local = route.subject.as_ref().map(|_| 0);
-        let memo = if route.all { None } else { deciding_header(deciding, local, &self.functions) };
+        let memo =
+            if route.all || compiled { None } else { deciding_header(deciding, local, &self.functions) };
         let mut conditions = Vec::with_capacity(route.arms.len());
         for arm in &route.arms {
             conditions.push(arm.when.as_ref().map(&mut prepare).transpose()?);

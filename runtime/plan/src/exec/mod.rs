@@ -34,6 +34,7 @@ use crate::eval::prepare::Preparer;
 use crate::eval::run::{Fault, Scratch};
 use crate::function::Functions;
 use crate::interceptor::{Interceptors, LowerError};
+use crate::native::{Compiler, NativeInstance, SectionReport};
 use crate::plan::{self, OriginId, Plan};
 
 use kernel::Kernel;
@@ -42,6 +43,8 @@ use memo::Memo;
 pub use natives::Natives;
 use natives::{Native, Ticket, Turn};
 use runner::Runner;
+pub(crate) use runner::choose_all;
+pub(crate) use writes::Writes;
 
 /// Steps and branches inside each other; a deeper program is refused.
 pub const PROGRAM_DEPTH_MAX: u32 = 64;
@@ -142,6 +145,7 @@ pub struct Executor {
     /// By output.
     optional: Vec<bool>,
     counters: Vec<Arc<StepCounters>>,
+    reports: Vec<SectionReport>,
     scratch: Scratch,
     places: Arc<[String]>,
     /// When a step drops what it has let through before.
@@ -155,8 +159,32 @@ impl std::fmt::Debug for Executor {
 }
 
 struct Program {
-    steps: Vec<Step>,
+    parts: Vec<Part>,
     end: End,
+}
+
+enum Part {
+    Step(Step),
+    Section(Box<Section>),
+}
+
+/// A run of steps as machine code.
+struct Section {
+    code: Box<dyn NativeInstance>,
+    steps: Vec<CompiledStep>,
+    /// What the code asks the reference for, with the locals of the frame.
+    asks: Vec<(Node, usize)>,
+    /// The route at the end of the program belongs to it.
+    routes: bool,
+}
+
+/// A step of a section, with its code for the reference.
+pub(crate) struct CompiledStep {
+    name: Arc<str>,
+    origin: OriginId,
+    errors: Option<u32>,
+    pub block: Block,
+    counters: Arc<StepCounters>,
 }
 
 struct Step {
@@ -181,10 +209,10 @@ enum End {
     Route(Box<Route>),
 }
 
-struct Route {
+pub(crate) struct Route {
     all: bool,
     subject: Option<Node>,
-    locals: usize,
+    pub locals: usize,
     arms: Vec<(Option<Node>, Program)>,
     /// By the header that alone decides where rows go: the arm, or none.
     memo: Option<Memo<Option<u32>>>,
@@ -195,9 +223,9 @@ struct Route {
 }
 
 /// A row that failed.
-struct Failure {
-    row: u32,
-    fault: Fault,
+pub(crate) struct Failure {
+    pub row: u32,
+    pub fault: Fault,
 }
 
 impl Executor {
@@ -208,16 +236,17 @@ impl Executor {
         functions: &Functions,
         interceptors: &Interceptors,
     ) -> Result<Executor, ExecError> {
-        Executor::with_natives(plan, program, functions, interceptors, &Natives::new(), false)
+        Executor::with_natives(plan, program, functions, interceptors, None, &Natives::new(), false)
     }
 
-    /// The same, with the interceptors with state taken from those of the agent. `renew`: they begin anew, for all
-    /// programs that share them.
+    /// The same, as machine code where `compiler` can, and with the interceptors with state taken from those of the
+    /// agent. `renew`: they begin anew, for all programs that share them.
     pub fn with_natives(
         plan: &Plan,
         program: &plan::Program,
         functions: &Functions,
         interceptors: &Interceptors,
+        compiler: Option<&dyn Compiler>,
         natives: &Natives,
         renew: bool,
     ) -> Result<Executor, ExecError> {
@@ -234,13 +263,15 @@ impl Executor {
             natives,
             renew,
             remembers: false,
+            compiler,
+            reports: Vec::new(),
         };
         let body = lowering.program(&program.body, 0)?;
         let mut errors = Vec::with_capacity(program.errors.len());
         for program in &program.errors {
             errors.push(Some(lowering.program(program, 0)?));
         }
-        let (counters, remembers) = (lowering.counters, lowering.remembers);
+        let (counters, remembers, reports) = (lowering.counters, lowering.remembers, lowering.reports);
         let unit = lowering.preparer.finish().map_err(|error| ExecError {
             step: program.name.clone(),
             origin: OriginId::default(),
@@ -253,6 +284,7 @@ impl Executor {
             errors,
             optional: program.outputs.iter().map(|output| output.optional).collect(),
             counters,
+            reports,
             scratch,
             places: places.into(),
             turn: remembers.then(|| natives.turn()),
@@ -262,6 +294,11 @@ impl Executor {
     /// Counters of all steps and routes, in the order of the program.
     pub fn counters(&self) -> &[Arc<StepCounters>] {
         &self.counters
+    }
+
+    /// What is machine code and what is not, in the order of the program; empty without a compiler.
+    pub fn reports(&self) -> &[SectionReport] {
+        &self.reports
     }
 
     /// How many steps have a loop of their own over the columns.
@@ -306,7 +343,8 @@ impl Executor {
 
 impl Program {
     fn kernels(&self) -> usize {
-        let own = self.steps.iter().filter(|step| matches!(step.op, Op::Kernel(_))).count();
+        let kernel = |part: &&Part| matches!(part, Part::Step(Step { op: Op::Kernel(_), .. }));
+        let own = self.parts.iter().filter(kernel).count();
         own + match &self.end {
             End::Output(_) | End::Discard => 0,
             End::Copy(branches) => branches.iter().map(Program::kernels).sum(),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::natives::Ticket;
 use super::rows::gather;
-use super::{DeadLetter, End, Failure, Op, Outputs, Program, Reason, Route, Step, writes};
+use super::{DeadLetter, End, Failure, Op, Outputs, Part, Program, Reason, Route, Section, Step, writes};
 use crate::ack::Ack;
 use crate::batch::{Batch, Columns};
 use crate::eval::node::Unit;
 use crate::eval::run::{Env, Event, Fault, Scratch, Stop};
+use crate::native;
 use crate::plan::OriginId;
 
 /// One run.
@@ -29,11 +30,24 @@ pub(super) struct Runner<'r> {
 
 impl Runner<'_> {
     pub fn program(&mut self, program: &mut Program, mut batch: Batch) {
-        for step in &mut program.steps {
+        for part in &mut program.parts {
             if batch.is_empty() {
                 return;
             }
-            self.step(step, &mut batch);
+            match part {
+                Part::Step(step) => self.step(step, &mut batch),
+                Part::Section(section) => {
+                    let route = match &mut program.end {
+                        End::Route(route) if section.routes => Some(&mut **route),
+                        _ => None,
+                    };
+                    let routes = route.is_some();
+                    self.section(section, route, &mut batch);
+                    if routes {
+                        return;
+                    }
+                }
+            }
         }
         self.end(&mut program.end, batch);
     }
@@ -97,6 +111,50 @@ impl Runner<'_> {
         }
     }
 
+    /// A run of steps as machine code, and the route behind it.
+    fn section(&mut self, section: &mut Section, route: Option<&mut Route>, batch: &mut Batch) {
+        let parts = section.steps.len() + usize::from(route.is_some());
+        let mut failures: Vec<Vec<Failure>> = Vec::new();
+        failures.resize_with(parts, Vec::new);
+        let mut dropped = vec![0; parts];
+        let mut arms: Vec<Vec<u32>> = Vec::new();
+        if let Some(route) = &route {
+            arms.resize_with(route.arms.len(), Vec::new);
+        }
+        let mut entered = batch.len();
+        section.code.run(native::Call {
+            columns: &mut batch.columns,
+            rows: &mut batch.rows,
+            arms: &mut arms,
+            dropped: &mut dropped,
+            now_ms: self.now_ms,
+            reference: &mut native::Reference {
+                unit: self.unit,
+                scratch: self.scratch,
+                steps: &section.steps,
+                route: route.as_deref(),
+                asks: &section.asks,
+                now_ms: self.now_ms,
+                failures: &mut failures,
+            },
+        });
+        let mut failures = failures.into_iter();
+        for ((step, failures), dropped) in section.steps.iter().zip(&mut failures).zip(&dropped) {
+            step.counters.count(entered, *dropped, failures.len(), 0);
+            entered = entered.saturating_sub(dropped + failures.len());
+            if !failures.is_empty() {
+                self.failed(&step.name, step.origin, step.errors, &batch.columns, failures);
+            }
+        }
+        let (Some(route), Some(failures)) = (route, failures.next()) else { return };
+        let nowhere = dropped.last().copied().unwrap_or(0);
+        route.counters.count(entered, nowhere, failures.len(), 0);
+        if !failures.is_empty() {
+            self.failed(&route.name, route.origin, route.errors, &batch.columns, failures);
+        }
+        self.arms(route, std::mem::take(&mut batch.columns), arms);
+    }
+
     fn route(&mut self, route: &mut Route, batch: Batch) {
         let mut rows: Vec<Vec<u32>> = route.arms.iter().map(|_| Vec::new()).collect();
         let mut failures = Vec::new();
@@ -107,6 +165,7 @@ impl Runner<'_> {
         }
         {
             let mut env = Env::new(self.unit, None, Some(self.now_ms), self.scratch);
+            let mut taken = Vec::new();
             for &row in &batch.rows {
                 let key = memo.as_ref().and_then(|memo| memo.key(&batch.columns, row));
                 if let (Some(memo), Some(key)) = (&memo, key)
@@ -120,7 +179,7 @@ impl Runner<'_> {
                 }
                 env.event = Event::new(&batch.columns, row);
                 env.frame(route.locals);
-                match choose(route, &mut env, row, &mut rows) {
+                match choose(route, &mut env, row, &mut taken, &mut rows) {
                     Ok(arm) => {
                         nowhere += usize::from(arm.is_none());
                         if let (Some(memo), Some(key)) = (&mut memo, key) {
@@ -137,7 +196,12 @@ impl Runner<'_> {
         if !failures.is_empty() {
             self.failed(&route.name, route.origin, route.errors, &batch.columns, failures);
         }
-        let mut columns = Some(batch.columns);
+        self.arms(route, batch.columns, rows);
+    }
+
+    /// Sends the rows of each arm on.
+    fn arms(&mut self, route: &mut Route, columns: Arc<Columns>, rows: Vec<Vec<u32>>) {
+        let mut columns = Some(columns);
         let last = rows.iter().rposition(|rows| !rows.is_empty());
         for (index, ((_, then), rows)) in route.arms.iter_mut().zip(rows).enumerate() {
             if rows.is_empty() {
@@ -197,45 +261,45 @@ impl Runner<'_> {
     }
 }
 
-/// Puts a row where it goes and gives the (last) case that took it.
+/// Puts a row where it goes and gives the (last) case that took it. `arms` is working memory.
 fn choose<'e>(
     route: &'e Route,
     env: &mut Env<'e, '_>,
     row: u32,
+    arms: &mut Vec<u32>,
     rows: &mut [Vec<u32>],
 ) -> Result<Option<u32>, Stop> {
+    choose_all(route, env, arms)?;
+    for &arm in &*arms {
+        rows[arm as usize].push(row);
+    }
+    Ok(arms.last().copied())
+}
+
+/// Gives the cases that take a row, in their order. A row goes to all its cases or fails; so the cases come first.
+pub(crate) fn choose_all<'e>(
+    route: &'e Route,
+    env: &mut Env<'e, '_>,
+    arms: &mut Vec<u32>,
+) -> Result<(), Stop> {
+    arms.clear();
     if let Some(subject) = &route.subject {
         let subject = env.eval(subject)?;
         *env.local_mut(0)? = subject;
     }
-    if !route.all {
-        for (index, (condition, _)) in route.arms.iter().enumerate() {
-            let hit = match condition {
-                None => true,
-                Some(condition) => env.condition(condition)?,
-            };
-            if hit {
-                rows[index].push(row);
-                return Ok(Some(index as u32));
-            }
-        }
-        return Ok(None);
-    }
-    // A row goes to all its cases or fails; so the cases come first.
-    let mut hits = Vec::with_capacity(route.arms.len());
     for (index, (condition, _)) in route.arms.iter().enumerate() {
         let hit = match condition {
-            None => hits.is_empty(),
+            None => arms.is_empty(),
             Some(condition) => env.condition(condition)?,
         };
         if hit {
-            hits.push(index);
+            arms.push(index as u32);
+            if !route.all {
+                return Ok(());
+            }
         }
     }
-    for &index in &hits {
-        rows[index].push(row);
-    }
-    Ok(hits.last().map(|&index| index as u32))
+    Ok(())
 }
 
 /// Rows of shared columns; the acknowledgement is given at the output.

@@ -83,7 +83,7 @@ struct Emitted {
 }
 
 /// What a step writes.
-struct Writes {
+pub(crate) struct Writes {
     /// Where the arena of the batch is, to find out which texts are pieces of it.
     arena: std::ops::Range<usize>,
     /// To be appended to the arena.
@@ -99,7 +99,7 @@ struct Writes {
 }
 
 impl Writes {
-    fn new(columns: &Columns) -> Writes {
+    pub fn new(columns: &Columns) -> Writes {
         let start = columns.arena.bytes().as_ptr().addr();
         Writes {
             arena: start..start + columns.arena.len(),
@@ -123,7 +123,7 @@ impl Writes {
     }
 
     /// Takes the changes of a row, all or none. A row that is not kept leaves only what it emitted.
-    fn commit(&mut self, row: u32, changes: &mut Changes<'_>, keep: bool) -> Result<(), Box<Fault>> {
+    pub fn commit(&mut self, row: u32, changes: &mut Changes<'_>, keep: bool) -> Result<(), Box<Fault>> {
         let marks = (
             self.bytes.len(),
             self.constants.len(),
@@ -225,6 +225,16 @@ impl Writes {
         }
         self.bytes.extend_from_slice(text);
         Ok(Range::new(start, text.len()))
+    }
+
+    /// Writes everything into the columns they were made for; nothing when there is no room. For code that emits
+    /// nothing.
+    pub fn write(mut self, columns: &mut Columns) -> Result<(), Box<Fault>> {
+        if !self.is_empty() {
+            columns.arena.push(&self.bytes).map_err(|_| full())?;
+            self.apply(columns);
+        }
+        Ok(())
     }
 
     fn apply(&mut self, columns: &mut Columns) {

@@ -64,7 +64,7 @@ impl Site {
 
     fn program(&self, steps: Vec<ir::Step>, renew: bool) -> Executor {
         let program = program(steps, to(0).end, &[false], vec![]);
-        Executor::with_natives(&plan(), &program, &functions(), &self.1, &self.0, renew).unwrap()
+        Executor::with_natives(&plan(), &program, &functions(), &self.1, None, &self.0, renew).unwrap()
     }
 }
 
