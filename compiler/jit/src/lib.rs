@@ -3,3 +3,4 @@
 //! know sources, channels or sinks.
 
 pub mod automaton;
+pub mod code;
