@@ -4,3 +4,7 @@
 
 pub mod automaton;
 pub mod code;
+pub mod kernels;
+
+#[cfg(test)]
+pub(crate) mod guard;

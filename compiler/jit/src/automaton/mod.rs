@@ -1,7 +1,11 @@
 //! Regexes as automata over bytes: whether there is a match, which of many patterns match, or where the groups of
 //! the leftmost-first match are. Plain data; it must not know how code is made of it.
 
+pub mod bytes;
+
 use std::fmt;
+
+pub use bytes::ByteSet;
 
 /// What an automaton answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
