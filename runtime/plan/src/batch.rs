@@ -161,6 +161,18 @@ impl Arena {
         if range.is_absent() { None } else { self.bytes().get(range.range()) }
     }
 
+    /// Makes room for `extra` more bytes. When that means moving, the old arena is given back: what points into it
+    /// can still be read there.
+    pub fn make_room(&mut self, extra: usize) -> Option<Arena> {
+        let needed = self.bytes.len().saturating_add(extra);
+        if needed <= self.bytes.capacity() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(needed.max(self.bytes.len().saturating_mul(2)));
+        bytes.extend_from_slice(&self.bytes);
+        Some(std::mem::replace(self, Arena { bytes }))
+    }
+
     pub fn push(&mut self, value: &[u8]) -> Result<Range, ArenaFull> {
         let start = self.len();
         if value.len() > ARENA_BYTES_MAX - start {

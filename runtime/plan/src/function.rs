@@ -32,11 +32,73 @@ pub trait CallContext {
 /// argument may hold anything); an argument of another shape is an [`EvalError`], never a panic.
 pub type FunctionImpl = for<'a> fn(&mut dyn CallContext, Vec<Value<'a>>) -> Result<Value<'a>, EvalError>;
 
+/// A value without parts, as machine code holds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Plain<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(&'a [u8]),
+    /// Milliseconds since 1970 UTC.
+    Time(i64),
+    /// Nanoseconds.
+    Duration(i64),
+    /// Bytes.
+    Size(u64),
+}
+
+/// What the plain form of a function answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PlainAnswer<'a> {
+    /// A text is a piece of an argument or of the function itself.
+    Value(Plain<'a>),
+    /// The text was written into the buffer.
+    Written,
+    /// The function fails for these arguments.
+    Fails,
+    /// Only the function itself can tell.
+    Unsure,
+}
+
+/// Calls the plain form of a function with as many arguments as the call has. The buffer is empty before.
+pub type PlainImpl = for<'a> fn(&[Plain<'a>], &mut Vec<u8>) -> PlainAnswer<'a>;
+
+/// A plain form with what it has worked out from constant arguments (the steps of a time format).
+pub type PreparedPlain = Arc<dyn for<'a> Fn(&[Plain<'a>], &mut Vec<u8>) -> PlainAnswer<'a> + Send + Sync>;
+
+/// Makes a plain form for a call of which some arguments are constants; `None`: there is none for these.
+pub type PreparePlain = fn(&[Option<Plain<'_>>]) -> Option<PreparedPlain>;
+
+/// The form of a function for machine code: no allocation, no evaluator, the same answers where it answers.
+#[derive(Clone)]
+pub enum PlainForm {
+    Direct(PlainImpl),
+    Prepared(PreparedPlain),
+}
+
+impl PlainForm {
+    #[inline]
+    pub fn call<'a>(&self, args: &[Plain<'a>], buffer: &mut Vec<u8>) -> PlainAnswer<'a> {
+        match self {
+            PlainForm::Direct(call) => call(args, buffer),
+            PlainForm::Prepared(call) => call(args, buffer),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum PlainMaker {
+    Direct(PlainImpl),
+    Prepared(PreparePlain),
+}
+
 /// All built-in functions by name, with what expressions of one plan refer to by number.
 #[derive(Clone, Default)]
 pub struct Functions {
     by_name: BTreeMap<&'static str, FunctionImpl>,
     varying: BTreeSet<&'static str>,
+    plain: BTreeMap<&'static str, PlainMaker>,
     user: Arc<[ir::Function]>,
     slots: Arc<[String]>,
 }
@@ -59,6 +121,31 @@ impl Functions {
         self.varying.insert(name);
     }
 
+    /// Adds the plain form of a function that is there.
+    pub fn add_plain(&mut self, name: &'static str, call: PlainImpl) {
+        assert!(self.by_name.contains_key(name), "function `{name}` is not registered");
+        self.plain.insert(name, PlainMaker::Direct(call));
+    }
+
+    /// Adds the plain form of a function that is there, for calls with certain constants.
+    pub fn add_prepared(&mut self, name: &'static str, prepare: PreparePlain) {
+        assert!(self.by_name.contains_key(name), "function `{name}` is not registered");
+        self.plain.insert(name, PlainMaker::Prepared(prepare));
+    }
+
+    /// The plain form of a call, given those of its arguments that are constants.
+    pub fn plain(&self, name: &str, constants: &[Option<Plain<'_>>]) -> Option<PlainForm> {
+        match self.plain.get(name)? {
+            PlainMaker::Direct(call) => Some(PlainForm::Direct(*call)),
+            PlainMaker::Prepared(prepare) => prepare(constants).map(PlainForm::Prepared),
+        }
+    }
+
+    /// Functions with a plain form.
+    pub fn plain_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.plain.keys().copied()
+    }
+
     /// The answers of this function may differ although its arguments do not.
     pub fn varies(&self, name: &str) -> bool {
         self.varying.contains(name)
@@ -70,6 +157,7 @@ impl Functions {
         Functions {
             by_name: self.by_name.clone(),
             varying: self.varying.clone(),
+            plain: self.plain.clone(),
             user: plan.functions.clone().into(),
             slots: plan.slots.clone().into(),
         }

@@ -142,8 +142,9 @@ pub struct Reference<'r> {
 }
 
 impl Reference<'_> {
-    /// Runs a whole step for one row, and writes what it changes into the columns.
-    pub fn step(&mut self, step: usize, columns: &mut Columns, row: u32) -> Fate {
+    /// Runs a whole step for one row, and writes what it changes into the columns. They are copied only when they
+    /// are shared and something is written.
+    pub fn step(&mut self, step: usize, columns: &mut Arc<Columns>, row: u32) -> Fate {
         let Some(step_code) = self.steps.get(step) else { return Fate::Dropped };
         let block = &step_code.block;
         let outcome = {

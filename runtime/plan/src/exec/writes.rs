@@ -3,6 +3,7 @@
 //! a failing row leaves no trace, and nothing is copied that is already in the arena.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::rows::{column_for, columns_mut, reorder};
 use super::{Failure, Fault};
@@ -229,8 +230,9 @@ impl Writes {
 
     /// Writes everything into the columns they were made for; nothing when there is no room. For code that emits
     /// nothing.
-    pub fn write(mut self, columns: &mut Columns) -> Result<(), Box<Fault>> {
+    pub fn write(mut self, columns: &mut Arc<Columns>) -> Result<(), Box<Fault>> {
         if !self.is_empty() {
+            let columns = columns_mut(columns);
             columns.arena.push(&self.bytes).map_err(|_| full())?;
             self.apply(columns);
         }
