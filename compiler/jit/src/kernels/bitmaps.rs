@@ -11,6 +11,8 @@ use crate::automaton::ByteSet;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::both;
 
 /// Classes that one pass makes bitmaps of, at most: a class costs a bit per byte and its share of the registers.
 pub const CLASSES_MAX: usize = 8;

@@ -3,8 +3,10 @@
 
 mod bitmaps;
 mod isa;
+mod prefilter;
 mod rows;
 
 pub use bitmaps::{Bitmaps, CLASSES_MAX, Classifier};
 pub use isa::Isa;
+pub use prefilter::{PATTERNS_MAX, Prefilter};
 pub use rows::RowBits;

@@ -79,7 +79,7 @@ impl Classes {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(crate) fn load(bytes: &[u8; 32]) -> __m256i {
+fn load(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: the reference covers the 32 bytes; the load needs no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
@@ -87,7 +87,7 @@ pub(crate) fn load(bytes: &[u8; 32]) -> __m256i {
 /// The table in both halves of a register.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(crate) fn both(table: &[u8; 16]) -> __m256i {
+pub(in crate::kernels) fn both(table: &[u8; 16]) -> __m256i {
     // SAFETY: the reference covers the 16 bytes; the load needs no alignment.
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
 }
