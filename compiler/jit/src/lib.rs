@@ -8,3 +8,5 @@ pub mod kernels;
 
 #[cfg(test)]
 pub(crate) mod guard;
+#[cfg(test)]
+mod testing;

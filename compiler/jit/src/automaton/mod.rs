@@ -1,11 +1,23 @@
 //! Regexes as automata over bytes: whether there is a match, which of many patterns match, or where the groups of
 //! the leftmost-first match are. Plain data; it must not know how code is made of it.
 
+mod build;
 pub mod bytes;
+mod determinize;
+mod facts;
+mod find;
+mod interner;
+mod minimize;
+mod nfa;
+mod registers;
+#[cfg(test)]
+mod tests;
+mod utf8;
 
 use std::fmt;
 
 pub use bytes::ByteSet;
+pub use find::{Answer, NONE};
 
 /// What an automaton answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
