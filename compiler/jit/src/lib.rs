@@ -5,6 +5,7 @@
 pub mod automaton;
 pub mod code;
 pub mod kernels;
+pub mod matcher;
 
 #[cfg(test)]
 pub(crate) mod guard;
