@@ -79,6 +79,17 @@ impl Bitmaps {
         Some(self.words[class * stride + bit / 64] >> (bit % 64) & 1 != 0)
     }
 
+    /// The bitmap of a class; bit `b` of word `w` is byte `start / 64 * 64 + w * 64 + b` of the arena. Empty when
+    /// there is no such class.
+    pub fn words(&self, class: usize) -> &[u64] {
+        match self.bits.get(class) {
+            Some(address) if !address.is_null() => {
+                &self.words[class * self.stride()..][..words_of(self.covered())]
+            }
+            _ => &[],
+        }
+    }
+
     /// Words of each bitmap.
     fn stride(&self) -> usize {
         words_of(self.covered()) + WORDS_AFTER

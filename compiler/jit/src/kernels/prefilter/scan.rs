@@ -1,6 +1,9 @@
-//! Searching a stretch of text for places where a needle may stand. Three ways: up to three bytes of each needle
+//! Searching a stretch of text for places where a needle may stand. Three ways: three bytes of each of a few needles
 //! compared with whole registers, tables of half bytes for eight buckets of needles (Teddy, from Hyperscan: Wang et
-//! al., NSDI 2019), and byte by byte. Places that are reported need not be right; places left out never are.
+//! al., NSDI 2019), and, where there are no such registers, memmem or byte by byte. Places that are reported need
+//! not be right; places left out never are.
+
+use memchr::memmem::Finder;
 
 use super::super::isa::{Isa, Kind};
 use super::frequency::{expected, shares};
@@ -39,6 +42,8 @@ pub(super) trait Sink {
 pub(super) struct Scanner {
     teddy: Teddy,
     spots: Option<Vec<[Spot; SPOTS]>>,
+    /// When there are spots and all needles are literals.
+    finders: Vec<Finder<'static>>,
     /// By bucket: its needles, and how many bytes before the place of a hit they begin.
     pub buckets: Vec<Vec<(usize, usize)>>,
     /// Hits expected per byte of text.
@@ -69,13 +74,17 @@ impl Scanner {
     pub fn new(needles: &[Needle]) -> Scanner {
         let (teddy, buckets, expected) = Teddy::new(needles);
         match spots_of(needles) {
-            Some((spots, hits)) if hits <= expected.max(HITS_MAX) => Scanner {
-                teddy,
-                spots: Some(spots),
-                buckets: (0..needles.len()).map(|needle| vec![(needle, 0)]).collect(),
-                expected: hits,
-            },
-            _ => Scanner { teddy, spots: None, buckets, expected },
+            Some((spots, hits)) if hits <= expected.max(HITS_MAX) => {
+                let finder = |needle: &Needle| Some(Finder::new(needle.literal.as_deref()?).into_owned());
+                Scanner {
+                    teddy,
+                    spots: Some(spots),
+                    finders: needles.iter().map(finder).collect::<Option<_>>().unwrap_or_default(),
+                    buckets: (0..needles.len()).map(|needle| vec![(needle, 0)]).collect(),
+                    expected: hits,
+                }
+            }
+            _ => Scanner { teddy, spots: None, finders: Vec::new(), buckets, expected },
         }
     }
 
@@ -90,6 +99,9 @@ impl Scanner {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             (Kind::Avx2, None) => unsafe { avx2::scan_teddy(&self.teddy, padded, start, end, sink) },
+            (Kind::Portable, Some(_)) if !self.finders.is_empty() => {
+                scan_literals(&self.finders, padded, start, end, sink);
+            }
             (Kind::Portable, Some(spots)) => scan_spots(spots, padded, start, end, sink),
             (Kind::Portable, None) => self.teddy.scan(padded, start, end, sink),
         }
@@ -127,6 +139,29 @@ fn spot_of(offset: usize, set: ByteSet) -> Option<Spot> {
             (fold.count_ones() == 1).then_some(Spot { offset, fold, value })
         }
         _ => None,
+    }
+}
+
+/// Searches for each literal on its own and merges the places.
+fn scan_literals(finders: &[Finder], padded: &[u8], start: usize, end: usize, sink: &mut impl Sink) {
+    // A literal that goes on behind the end stands in no row.
+    let find = |finder: &Finder, from: usize| finder.find(&padded[from..end]).map_or(end, |at| from + at);
+    let mut places = [end; SPOTTED_MAX];
+    for (place, finder) in places.iter_mut().zip(finders) {
+        *place = find(finder, start);
+    }
+    loop {
+        let at = places.iter().copied().min().unwrap_or(end);
+        if at >= end {
+            return;
+        }
+        let here = places.iter().enumerate().filter(|(_, place)| **place == at);
+        let next = sink.hit(at, here.fold(0, |buckets, (needle, _)| buckets | 1 << needle)).min(end);
+        for (place, finder) in places.iter_mut().zip(finders) {
+            if *place < next {
+                *place = find(finder, next);
+            }
+        }
     }
 }
 
