@@ -30,6 +30,8 @@ use super::{Automaton, DEAD, Kind, Options, QUIT, Refusal, minimize, registers, 
 
 /// The NFA may not take more memory than this.
 const NFA_BYTES_MAX: usize = 1 << 20;
+/// A longer regex is not even parsed.
+const PATTERN_BYTES_MAX: usize = 64 << 10;
 
 impl Automaton {
     /// Builds the automaton of patterns, the meaning being that of `regex::bytes` with the pattern's flags.
@@ -40,6 +42,9 @@ impl Automaton {
         }
         let mut parsed = Vec::with_capacity(patterns.len());
         for pattern in patterns {
+            if pattern.pattern.len() > PATTERN_BYTES_MAX {
+                return Err(Refusal::Unsupported("a regex this large"));
+            }
             let hir = parse(pattern)?;
             parsed.push(if options.quit_beyond_ascii { utf8::cut_large_classes(hir) } else { hir });
         }
@@ -56,7 +61,8 @@ impl Automaton {
             options.wanted.is_empty() || options.wanted.get(slot).is_some_and(|wanted| *wanted)
         };
         let wanted: Vec<usize> = (0..slots).filter(is_wanted).collect();
-        if wanted.len() > Slots::BITS as usize {
+        // An accept names slots in 16 bits.
+        if wanted.len() > Slots::BITS as usize || slots > usize::from(u16::MAX) {
             return Err(Refusal::Registers(Slots::BITS as usize));
         }
         let packed = Nfa::new(&nfa, &wanted, options.quit_beyond_ascii);

@@ -82,9 +82,6 @@ pub(super) fn determinize(order: &Order) -> Result<Draft, Refusal> {
         if builder.states.len() > order.states_max {
             return Err(Refusal::States(order.states_max));
         }
-        if builder.work > WORK_MAX {
-            return Err(Refusal::Unsupported("a regex whose automaton takes long to build"));
-        }
         let key = builder.states.get(state as u32).to_vec();
         builder.expand(&key, &mut closures, &mut steps, &mut rows)?;
         state += 1;
@@ -196,6 +193,9 @@ impl Builder<'_> {
                 continue;
             }
             for (at, item) in closure.items.iter().enumerate() {
+                if self.work > WORK_MAX {
+                    return Err(Refusal::Unsupported("a regex whose automaton takes long to build"));
+                }
                 for range in &nfa.ranges[item.first as usize..item.end as usize] {
                     let fails = nfa.fails[range.next as usize];
                     for class in usize::from(range.first)..=usize::from(range.last) {
@@ -235,7 +235,8 @@ impl Builder<'_> {
             };
             rows.push(transition);
         }
-        self.work += nfa.classes.len();
+        // Each class costs a comparison with its neighbour, at least.
+        self.work += nfa.classes.len() * 4;
         Ok(())
     }
 

@@ -191,6 +191,138 @@ fn the_regex_crates_own_cases_have_the_same_answers() {
     assert!(tally.quits * 5 < tally.compared);
 }
 
+fn build(pattern: &str, kind: Kind, quit_beyond_ascii: bool) -> Automaton {
+    Automaton::new(&[&setting(pattern, "")], kind, &options(quit_beyond_ascii, &[])).unwrap()
+}
+
+#[test]
+fn only_classes_that_take_much_utf8_quit() {
+    for exact in ["[^\"]*$", r"^\S+$", r"^\s*é", "^.é*x", "(?i)kube-probe", r"(?-u)\w", r"(?-u:\b)x"] {
+        assert!(!build(exact, Kind::Bool, true).quits, "{exact}");
+    }
+    let quits = |pattern: &str, text: &str| {
+        let automaton = build(pattern, Kind::Captures, true);
+        automaton.find(text.as_bytes(), &mut [NONE; 8]) == Answer::Quit
+    };
+    assert!(quits(r"^\w+$", "aé"));
+    // The class is not tried there, or no character of it begins like that.
+    assert!(!quits(r"^\w+=.*$", "a=é"));
+    assert!(!quits(r"a\d", "aé a1"));
+    assert!(quits(r"a\d", "a\u{661} a1"));
+    // A better match is certain already.
+    assert!(!quits(r"x|\w+", "xé"));
+    assert!(quits(r"\w+|x", "xé"));
+}
+
+#[test]
+fn a_unicode_word_boundary_quits_where_it_matters_alone() {
+    let find = |pattern: &str, text: &str| build(pattern, Kind::Bool, true).find(text.as_bytes(), &mut []);
+    assert_eq!(find(r"\bfoo", "é bar foo"), Answer::Match);
+    assert_eq!(find(r"\bfoo", "ébar"), Answer::Miss);
+    assert_eq!(find(r"\bfoo", "éfoo"), Answer::Quit);
+    assert_eq!(find(r"foo\b", "fooé"), Answer::Quit);
+    assert_eq!(find(r"(?-u:foo\b)", "fooé"), Answer::Match);
+    // Half a boundary looks to one side.
+    assert_eq!(find(r"foo\b{start-half}", "fooé"), Answer::Miss);
+    assert_eq!(find(r"foo\b{end-half}", "fooé"), Answer::Quit);
+}
+
+#[test]
+fn slots_that_nobody_reads_cost_nothing() {
+    let groups = 11;
+    let mut wanted = vec![false; groups * 2];
+    let count = |wanted: &[bool]| {
+        let automaton =
+            Automaton::new(&[&setting(COMBINED, "")], Kind::Captures, &options(true, wanted)).unwrap();
+        let assigned: usize = automaton.transitions.iter().map(|transition| transition.assign.len()).sum();
+        (automaton.registers, assigned)
+    };
+    assert_eq!(count(&wanted), (0, 0));
+    wanted[2] = true;
+    wanted[3] = true;
+    // The first group begins at the start, whatever stands there.
+    assert_eq!(count(&wanted).0, 2);
+    assert!(count(&[]).0 <= 20);
+    // Only what is wanted is written.
+    let automaton = Automaton::new(
+        &[&setting("(a)(b)", "")],
+        Kind::Captures,
+        &options(true, &[false, false, false, false, true, true]),
+    );
+    let mut slots = [7; 6];
+    assert_eq!(automaton.unwrap().find(b"xab", &mut slots), Answer::Match);
+    assert_eq!(slots, [7, 7, 7, 7, 2, 3]);
+}
+
+#[test]
+fn an_automaton_is_as_small_as_it_can_be() {
+    // One state for each letter that may be expected next, and nothing for what is certain.
+    assert_eq!(build("(?-u)abc|xbc", Kind::Bool, true).states.len(), 3);
+    assert_eq!(build("", Kind::Bool, true).states.len(), 1);
+    let skips = build("^(?-u)([^\"]*)\"", Kind::Captures, true);
+    let all_but_quotes = ByteSet::byte(b'"').complement();
+    assert_eq!(skips.states.len(), 3);
+    let loops: Vec<ByteSet> = (0..3).map(|state| skips.self_loop(state)).collect();
+    assert!(loops.contains(&all_but_quotes), "{loops:?}");
+    let (classes, count) = skips.equivalence();
+    assert_eq!((count, classes[0], classes[usize::from(b'"')], classes[END]), (3, 0, 1, 2));
+    let edges = skips.edges(skips.start);
+    assert_eq!(edges.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), 256);
+}
+
+#[test]
+fn what_would_be_too_large_is_refused() {
+    let refusal = |pattern: &str, kind: Kind| {
+        let options = Options { states_max: 500, wanted: vec![], quit_beyond_ascii: true };
+        Automaton::new(&[&setting(pattern, "")], kind, &options).unwrap_err()
+    };
+    let large = Refusal::Unsupported("a regex this large");
+    for kind in [Kind::Bool, Kind::Set, Kind::Captures] {
+        assert_eq!(refusal(r"(\w{100}){100}", kind), large);
+        assert_eq!(refusal(&"a".repeat(1 << 20), kind), large);
+        assert_eq!(refusal(r"(a|b)*a(a|b){18}", kind), Refusal::States(500));
+        assert!(matches!(refusal("(", kind), Refusal::Syntax(_)));
+    }
+    assert!(matches!(refusal(&"(a)".repeat(100), Kind::Captures), Refusal::Registers(_)));
+    assert!(matches!(
+        refusal(&"()".repeat(30_000), Kind::Captures),
+        Refusal::Registers(_) | Refusal::Unsupported(_)
+    ));
+    // Many threads, each at another place, on every byte.
+    assert!(matches!(refusal(r"\w{1000}", Kind::Captures), Refusal::Registers(_)));
+    let long = Options { states_max: 4_000, ..options(true, &[]) };
+    let long = Automaton::new(&[&setting(r"\w{1000}", "")], Kind::Bool, &long);
+    assert!(matches!(long, Err(Refusal::Unsupported(_))));
+    let two = [&setting("a", ""), &setting("b", "")];
+    assert!(matches!(
+        Automaton::new(&two, Kind::Captures, &options(true, &[])),
+        Err(Refusal::Unsupported(_))
+    ));
+    let unknown = Automaton::new(&[&setting("a", "g")], Kind::Bool, &options(true, &[]));
+    assert!(matches!(unknown, Err(Refusal::Syntax(_))));
+}
+
+#[test]
+fn a_set_of_nothing_matches_nothing() {
+    for kind in [Kind::Bool, Kind::Set] {
+        let automaton = Automaton::new(&[], kind, &options(true, &[])).unwrap();
+        assert_eq!(automaton.find(b"a", &mut []), Answer::Miss);
+    }
+}
+
+#[test]
+fn a_set_may_have_many_patterns() {
+    let patterns: Vec<RegexSetting> =
+        (0..100).map(|number| setting(&format!("^/{}/{number}(?:/|$)", number % 3), "")).collect();
+    let automaton =
+        Automaton::new(&patterns.iter().collect::<Vec<_>>(), Kind::Set, &options(true, &[])).unwrap();
+    let mut found = [u32::MAX; 4];
+    assert_eq!(automaton.find(b"/0/99/x", &mut found), Answer::Match);
+    assert_eq!(found, [0, 0, 0, 1 << 3]);
+    assert_eq!(automaton.find(b"/0/98", &mut found), Answer::Miss);
+    assert_eq!(found, [0; 4]);
+}
+
 const KNOWN: [&str; 30] = [
     COMBINED,
     r"kube-probe|GET /health",
@@ -303,7 +435,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn random_patterns_have_the_answers_of_the_regex_crate(
