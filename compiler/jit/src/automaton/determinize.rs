@@ -16,7 +16,7 @@ const THREADS_MAX: usize = 250;
 const REGISTERS_MAX: usize = 512;
 /// Steps of building: visits of nodes, bytes tried, words of states. It bounds time (some ten nanoseconds each) and
 /// memory (some bytes each), the same way on every machine.
-const WORK_MAX: usize = 4_000_000;
+const WORK_MAX: usize = 2_000_000;
 
 /// An automaton whose rows are still by class of bytes.
 pub(super) struct Draft {
