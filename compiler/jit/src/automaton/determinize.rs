@@ -10,8 +10,8 @@ use super::interner::Interner;
 use super::nfa::{Ahead, Nfa, Node, Slots, before, holds};
 use super::{Accept, DEAD, Kind, QUIT, Refusal, Source, Transition};
 
-/// Threads of a state with captures.
-const THREADS_MAX: usize = 250;
+/// Threads of a state with captures: comparing their values takes the square of it.
+const THREADS_MAX: usize = 100;
 /// Registers before they are shared.
 const REGISTERS_MAX: usize = 512;
 /// Steps of building: visits of nodes, bytes tried, words of states. It bounds time (some ten nanoseconds each) and
