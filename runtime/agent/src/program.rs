@@ -2,7 +2,7 @@
 //! routes and expressions is in `flow_plan`.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use flow_plan::exec::{DeadLetter, Executor, Natives, Outputs, StepCounters};
 use flow_plan::plan::OriginId;
@@ -69,8 +69,6 @@ impl RunningProgram {
 
     /// (output number, rows), never empty ones, and the rows that no `x.errors` chain takes.
     pub fn run(&mut self, batch: Batch, now_ms: i64) -> (Vec<(u32, Batch)>, Vec<DeadLetter>) {
-        // Something is left only after a panic.
-        self.outputs.clear();
         self.executor.run(batch, now_ms, &mut self.outputs);
         let mut batches = Vec::new();
         for (output, rows) in self.outputs.batches.iter_mut().enumerate() {
@@ -82,10 +80,21 @@ impl RunningProgram {
     pub fn counters(&self) -> Vec<Arc<StepCounters>> {
         self.executor.counters().to_vec()
     }
+
+    pub fn keeps_state(&self) -> bool {
+        self.executor.keeps_state()
+    }
 }
 
-/// Counts of the steps of a program, over all the executors it has had.
-pub(crate) struct StepTotals(Mutex<(Vec<StepStatus>, Vec<Arc<StepCounters>>)>);
+/// Counts of the steps of a program, over all the executors it has and has had.
+pub(crate) struct StepTotals(Mutex<Totals>);
+
+struct Totals {
+    /// Of executors that are gone.
+    gone: Vec<StepStatus>,
+    /// By executor; one that is gone is the only holder of its counters here.
+    live: Vec<Vec<Arc<StepCounters>>>,
+}
 
 impl StepTotals {
     pub fn new(counters: Vec<Arc<StepCounters>>) -> StepTotals {
@@ -96,29 +105,70 @@ impl StepTotals {
             failed: 0,
             emitted: 0,
         };
-        StepTotals(Mutex::new((counters.iter().map(zero).collect(), counters)))
+        StepTotals(Mutex::new(Totals { gone: counters.iter().map(zero).collect(), live: vec![counters] }))
     }
 
-    /// The program was built again: its steps count from zero.
-    pub fn replace(&self, counters: Vec<Arc<StepCounters>>) {
-        let mut totals = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let sums = sums(&totals.0, &totals.1);
-        *totals = (sums, counters);
+    /// The program was built once more: the steps of the new executor count from zero.
+    pub fn add(&self, counters: Vec<Arc<StepCounters>>) {
+        let mut totals = self.lock();
+        let live = std::mem::take(&mut totals.live);
+        let is_gone = |counters: &Vec<Arc<StepCounters>>| {
+            counters.iter().all(|counters| Arc::strong_count(counters) == 1)
+        };
+        let (gone, mut live): (Vec<_>, Vec<_>) = live.into_iter().partition(is_gone);
+        for counters in gone {
+            add_counts(&mut totals.gone, &counters);
+        }
+        live.push(counters);
+        totals.live = live;
     }
 
     pub fn snapshot(&self) -> Vec<StepStatus> {
-        let totals = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        sums(&totals.0, &totals.1)
+        let totals = self.lock();
+        let mut sums = totals.gone.clone();
+        for counters in &totals.live {
+            add_counts(&mut sums, counters);
+        }
+        sums
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Totals> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-fn sums(before: &[StepStatus], now: &[Arc<StepCounters>]) -> Vec<StepStatus> {
-    let sum = |(before, now): (&StepStatus, &Arc<StepCounters>)| StepStatus {
-        name: before.name.clone(),
-        events_in: before.events_in + now.events_in.load(Ordering::Relaxed),
-        dropped: before.dropped + now.dropped.load(Ordering::Relaxed),
-        failed: before.failed + now.failed.load(Ordering::Relaxed),
-        emitted: before.emitted + now.emitted.load(Ordering::Relaxed),
-    };
-    before.iter().zip(now).map(sum).collect()
+fn add_counts(sums: &mut [StepStatus], counters: &[Arc<StepCounters>]) {
+    for (sum, counters) in sums.iter_mut().zip(counters) {
+        sum.events_in += counters.events_in.load(Ordering::Relaxed);
+        sum.dropped += counters.dropped.load(Ordering::Relaxed);
+        sum.failed += counters.failed.load(Ordering::Relaxed);
+        sum.emitted += counters.emitted.load(Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(events_in: u64) -> Vec<Arc<StepCounters>> {
+        let counters = StepCounters { name: "parse".into(), ..StepCounters::default() };
+        counters.events_in.store(events_in, Ordering::Relaxed);
+        vec![Arc::new(counters)]
+    }
+
+    /// Executors come and go: what those counted that are gone must stay in the sum, once.
+    #[test]
+    fn counts_outlive_the_executors_that_made_them() {
+        let first = counters(1);
+        let totals = StepTotals::new(first.clone());
+        let second = counters(10);
+        totals.add(second.clone());
+        drop(first);
+        totals.add(counters(100));
+        assert_eq!(totals.snapshot()[0].events_in, 111);
+        second[0].events_in.fetch_add(1_000, Ordering::Relaxed);
+        totals.add(counters(0));
+        assert_eq!(totals.snapshot()[0].events_in, 1_111);
+        assert_eq!(totals.lock().live.len(), 2);
+    }
 }

@@ -206,8 +206,9 @@ impl Stop {
 
 /// The way from a source into its program and on into the channels.
 ///
-/// `send` runs the program and waits until every required channel has taken its part: that wait is the
-/// back-pressure. A source gives it whole batches and keeps at most a bounded number of receipts unresolved.
+/// `send` runs the program and waits until every required channel has taken its part; `send_ahead` only until there
+/// is room on the way: these waits are the back-pressure. A source gives it whole batches and keeps at most a bounded
+/// number of receipts unresolved.
 #[derive(Clone)]
 pub struct SourceOutput {
     inner: Arc<dyn Accept>,
@@ -218,6 +219,10 @@ pub struct SourceOutput {
 pub trait Accept: Send + Sync {
     /// Takes the batch, with its acknowledgement already opened by the source.
     async fn accept(&self, batch: Batch) -> Result<(), SourceError>;
+    /// The same, but it may return before the channels have the batch; see [`SourceOutput::send_ahead`].
+    async fn accept_ahead(&self, batch: Batch) -> Result<(), SourceError> {
+        self.accept(batch).await
+    }
     /// Rows the source itself could not turn into events (`source.errors`).
     async fn refuse(&self, batch: Batch, reason: &str) -> Result<(), SourceError>;
     /// Events that were lost before the flow could take them (UDP), or noteworthy counts, by a fixed name.
@@ -243,6 +248,16 @@ impl SourceOutput {
     /// would repeat goes on waiting while the channels drain.
     pub async fn send(&self, batch: Batch) -> Result<(), SourceError> {
         self.inner.accept(batch).await
+    }
+
+    /// Sends a batch of a stream and returns as soon as the flow has room for it: the source reads on while programs
+    /// run, several batches at once where they allow it. The batches of one caller enter the channels in the order in
+    /// which they were sent; a source has one caller of this at a time.
+    ///
+    /// A fault on the way is told with a later batch, or when the source has ended. What it had sent behind the lost
+    /// batch is then lost, too, unless nobody would repeat it (see [`SourceOutput::send`]).
+    pub async fn send_ahead(&self, batch: Batch) -> Result<(), SourceError> {
+        self.inner.accept_ahead(batch).await
     }
 
     /// Sends a batch and gives the receipt that resolves when its events are delivered end to end.

@@ -7,9 +7,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flow_agent::{Fault, Receipt, SinkError, SourceError, SourceOutput, Stop};
+use flow_agent::{Fault, HostOptions, Receipt, SinkError, SourceError, SourceOutput, Stop, receipt};
 use flow_plan::Outcome;
-use flow_plan::plan::Target;
+use flow_plan::ir::{self, Expr, Stmt};
+use flow_plan::plan::{OriginId, Target};
+use flow_plan::value::Value;
 use support::*;
 
 const EVENTS: usize = 80;
@@ -45,6 +47,7 @@ async fn replay(
     position: Arc<Mutex<usize>>,
     dice: Dice,
     faults: bool,
+    ahead: bool,
 ) -> Result<(), SourceError> {
     let mut next = *lock(&position);
     let mut open: VecDeque<(usize, Receipt)> = VecDeque::new();
@@ -58,7 +61,14 @@ async fn replay(
         assert!(!faults || !dice.one_in(40), "a planned panic of a source");
         if next < EVENTS && open.len() < OPEN_RECEIPTS_MAX {
             let end = (next + 1 + dice.below(9) as usize).min(EVENTS);
-            let receipt = output.send_with_receipt(batch(&numbers(next..end))).await?;
+            let (ack, receipt) = receipt();
+            let mut batch = batch(&numbers(next..end));
+            batch.ack = ack;
+            if ahead {
+                output.send_ahead(batch).await?
+            } else {
+                output.send(batch).await?
+            }
             open.push_back((end, receipt));
             next = end;
             continue;
@@ -117,6 +127,15 @@ fn check(world: &World, position: usize, seed: u64) {
     }
 }
 
+/// When the step of [`stumbling_step`] panics. One ordeal at a time.
+static STUMBLES: Mutex<Option<Dice>> = Mutex::new(None);
+
+fn stumbling_step() -> ir::Step {
+    let value = Expr::Call { function: "stumble".into(), args: vec![Expr::Body], origin: OriginId(1) };
+    let op = ir::StepOp::Code(ir::Code { locals: 0, body: vec![Stmt::Expr { value }] });
+    ir::Step { name: "stumble".into(), op, origin: OriginId(1), errors: None }
+}
+
 async fn ordeal(seed: u64) {
     let world = World::new();
     let dice = Dice::new(seed);
@@ -145,13 +164,31 @@ async fn ordeal(seed: u64) {
     let faulty = Arc::new(Mutex::new(true));
     {
         let (position, dice, faulty) = (position.clone(), dice.clone(), faulty.clone());
+        let ahead = !dice.one_in(4);
         world.source("in", move |output, stop| {
-            replay(output, stop, position.clone(), dice.clone(), *lock(&faulty))
+            replay(output, stop, position.clone(), dice.clone(), *lock(&faulty), ahead)
         });
     }
+    if dice.one_in(2) {
+        let program = draft.agent.sources[0].program as usize;
+        draft.agent.programs[program].body.steps.push(stumbling_step());
+    }
+    *lock(&STUMBLES) = Some(dice.clone());
     let plan = draft.plan();
+    let mut registry = registry();
+    registry.functions.add_varying("stumble", |_, _| {
+        let stumbles = lock(&STUMBLES).as_ref().is_some_and(|dice| dice.one_in(150));
+        assert!(!stumbles, "a planned panic of a step");
+        Ok(Value::Null)
+    });
+    let workers_max = 1 + dice.below(4) as usize;
+    let change = |options: &mut HostOptions| {
+        options.drain_max = Duration::from_secs(2);
+        options.workers_max = workers_max;
+        options.overlap_from = Duration::ZERO;
+    };
     for _ in 0..6 {
-        let running = world.start_with(&plan, |options| options.drain_max = Duration::from_secs(2)).unwrap();
+        let running = world.start_in(&plan, &registry, change).unwrap();
         let time = Duration::from_millis(dice.below(4_000));
         let _ = tokio::time::timeout(time, running.wait()).await;
         check(&world, *lock(&position), seed);
@@ -172,10 +209,11 @@ async fn ordeal(seed: u64) {
         check(&world, *lock(&position), seed);
     }
     *lock(&faulty) = false;
+    *lock(&STUMBLES) = None;
     for sink in SINKS {
         random_sink(&world, sink, &dice, false);
     }
-    let running = world.start(&plan).unwrap();
+    let running = world.start_in(&plan, &registry, change).unwrap();
     let end = running.wait().await;
     assert!(!end.failed, "seed {seed}: {end:?}");
     assert_eq!(*lock(&position), EVENTS, "seed {seed}");
@@ -194,7 +232,9 @@ async fn what_is_acknowledged_is_never_lost() {
             eprintln!("{panic}");
         }
     }));
-    for seed in 0..60 {
+    // `FLOW_SEEDS=2000 cargo test -p flow-agent --test faults` is the long form.
+    let seeds = std::env::var("FLOW_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
         ordeal(seed).await;
     }
 }
@@ -209,9 +249,14 @@ async fn faults_of_a_sink_keep_the_order_and_repeat_nothing() {
         *lock(&world.sink("out").batch) = 1 + dice.below(20) as usize;
         random_sink(&world, "out", &dice, false);
         let position = Arc::new(Mutex::new(0));
-        world
-            .source("in", move |output, stop| replay(output, stop, position.clone(), Dice::new(seed), false));
-        let running = world.start(&draft.plan()).unwrap();
+        world.source("in", move |output, stop| {
+            replay(output, stop, position.clone(), Dice::new(seed), false, seed % 2 == 0)
+        });
+        let change = |options: &mut HostOptions| {
+            options.workers_max = 3;
+            options.overlap_from = Duration::ZERO;
+        };
+        let running = world.start_with(&draft.plan(), change).unwrap();
         assert!(!running.wait().await.failed, "seed {seed}");
         let (bad, good): (Vec<String>, Vec<String>) =
             numbers(0..EVENTS).into_iter().partition(|body| is_bad(body));

@@ -98,7 +98,7 @@ impl Pump<'_> {
                 columns = finish(columns);
             }
             self.stamp.apply(&mut columns);
-            output.send(Batch::new(columns)).await?;
+            output.send_ahead(Batch::new(columns)).await?;
         }
     }
 

@@ -102,7 +102,7 @@ impl Source for Generate {
                 self.stamp.apply(&mut columns);
                 let mut batch = Batch::new(columns);
                 batch.ack = ledger.open((from, to)).1;
-                output.send(batch).await?;
+                output.send_ahead(batch).await?;
                 continue;
             }
             if next >= count && again.is_empty() && ledger.is_empty() {

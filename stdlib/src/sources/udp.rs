@@ -226,7 +226,7 @@ impl Datagrams<'_> {
                     None => columns,
                 };
                 self.stamp.apply(&mut columns);
-                output.send(Batch::new(columns)).await?;
+                output.send_ahead(Batch::new(columns)).await?;
             }
         }
     }

@@ -1,8 +1,7 @@
 //! Builds the parts of an agent from the plan: every factory is called, every fault is collected, nothing is started.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use flow_plan::Plan;
 use flow_plan::exec::Natives;
@@ -10,6 +9,7 @@ use flow_plan::plan::{self, OriginId, PLAN_VERSION, Target};
 use tokio::sync::watch;
 
 use super::drain::{Drain, DrainCounts};
+use super::executors::Executors;
 use super::guard::guarded_call;
 use super::pipe::{Pipe, PipeCounts, Port, PortTarget, Waiting};
 use super::report::{Reporter, Reports};
@@ -17,11 +17,12 @@ use super::shape::{self, Shape};
 use super::sink::{SinkCounts, SinkSlot};
 use super::source::{Intake, IntakeCounts, Supervised};
 use super::view::{AgentView, ChannelView, SinkView, SourceView};
+use super::window::{Crew, Limits, Window};
 use super::{Agents, HostOptions, StartFault};
 use crate::backoff::{Backoff, BackoffLimits};
 use crate::counters::{Count, Health};
 use crate::dead::DeadLetters;
-use crate::program::{Recipe, RunningProgram, StepTotals};
+use crate::program::{Recipe, RunningProgram};
 use crate::status::Phase;
 use crate::traits::{Channel, Context, Fault, Registry, Sink, Source, Stop};
 
@@ -33,6 +34,8 @@ pub(super) struct Site {
     pub phase: watch::Receiver<Phase>,
     pub stop: Stop,
     pub reports: Arc<Reports>,
+    /// What all sources have handed over together.
+    pub crew: Arc<Crew>,
 }
 
 /// An agent that is ready to start.
@@ -210,8 +213,14 @@ impl<'a> Builder<'a> {
             Some(errors) => Some(self.pipe(errors, reporter.clone(), &BTreeMap::new())?),
             None => None,
         };
-        let (first, factory, pipe) = (first?, factory?, pipe?);
+        let (first, factory, pipe) = (first?, factory?, Arc::new(pipe?));
+        let limits = Limits::new(
+            self.site.options.workers_max,
+            self.site.options.overlap_from,
+            self.site.crew.clone(),
+        );
         let intake = Arc::new(Intake {
+            window: Window::new(pipe.clone(), self.site.phase.clone(), limits),
             pipe,
             errors,
             dead: self.dead.clone(),
@@ -374,10 +383,7 @@ impl<'a> Builder<'a> {
         };
         Some(Pipe {
             name: Arc::from(planned.name.as_str()),
-            steps: StepTotals::new(running.counters()),
-            program: Mutex::new(running),
-            recipe,
-            stale: AtomicBool::new(false),
+            executors: Executors::new(recipe, running),
             outputs: ports,
             dead: self.dead.clone(),
             reporter,

@@ -296,7 +296,7 @@ async fn sort(
     let mut sorted: Vec<ForSink> = Vec::new();
     sorted.resize_with(sinks, ForSink::default);
     for share in shares {
-        let outputs = pipe.run(share)?;
+        let outputs = pipe.keep(pipe.run(share)?)?;
         let count = outputs.len();
         let for_sinks = pipe.deliver(outputs, &mut patience).await?;
         *moved |= for_sinks.len() < count;

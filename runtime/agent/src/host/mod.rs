@@ -4,6 +4,7 @@
 mod attempt;
 mod build;
 mod drain;
+mod executors;
 mod guard;
 mod pipe;
 mod report;
@@ -12,6 +13,7 @@ mod sink;
 mod source;
 mod supervise;
 mod view;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use tokio::task::JoinHandle;
 pub use drain::{HALT_CLOSE_MAX, TICK};
 pub use report::{END_FAULTS_MAX, Level, NOTICES_MAX, Notice};
 pub use sink::OPTIONAL_WRITE_MAX;
+pub use window::{WINDOW_BATCHES_PER_WORKER, WINDOW_BYTES_MAX, WINDOWS_BYTES_MAX};
 
 use crate::backoff::{BackoffLimits, random_seed};
 use crate::status::{Phase, Status};
@@ -62,10 +65,16 @@ pub struct HostOptions {
     pub clock: Clock,
     /// Seed of the jitter.
     pub seed: u64,
+    /// How many batches of one source are in its program at the same time, at most; programs with state take one.
+    /// With one core nothing is handed over: everything runs on the task of the source.
+    pub workers_max: usize,
+    /// A program that takes less than this for a batch runs on the task of its source: handing the batch over would
+    /// cost about as much.
+    pub overlap_from: Duration,
 }
 
 impl HostOptions {
-    /// The defaults: 30 s to drain, 2 ms of linger, back-off from 100 ms to 30 s, the system's clock.
+    /// The defaults: 30 s to drain, 2 ms of linger, back-off from 100 ms to 30 s, the system's clock, all cores.
     pub fn new(data_dir: PathBuf) -> HostOptions {
         HostOptions {
             data_dir,
@@ -77,6 +86,8 @@ impl HostOptions {
             sink_backoff: BackoffLimits::default(),
             clock: Clock::system(),
             seed: random_seed(),
+            workers_max: std::thread::available_parallelism().map_or(1, usize::from),
+            overlap_from: Duration::from_micros(50),
         }
     }
 }
@@ -164,6 +175,7 @@ impl Host {
             phase: phase_receiver,
             stop: crate::traits::Stop::new(stop_receiver),
             reports,
+            crew: Arc::default(),
         };
         let built = build::build_agents(&site, agents)?;
         let (commands, command_receiver) = watch::channel(Command::Run);

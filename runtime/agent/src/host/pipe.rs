@@ -1,7 +1,6 @@
 //! A program with its places: runs it, keeps its failed rows as dead letters, and hands its outputs to channels,
 //! the required ones first.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use flow_plan::Batch;
@@ -11,29 +10,21 @@ use flow_plan::plan::OriginId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::guard::guarded_call;
+use super::executors::{Executors, Ran};
 use super::report::Reporter;
 use crate::counters::Count;
 use crate::dead::{DeadLetters, Letter};
-use crate::program::{Recipe, RunningProgram, StepTotals};
 use crate::status::{OutputStatus, Phase, ProgramStatus};
 use crate::traits::{Channel, ChannelError, Fault};
 
-/// A built program. Shared by the callers of one source (several connections may send at once); the program itself
-/// runs under a lock, the waiting for room does not.
+/// A built program. Shared by the callers of one source (several connections may send at once) and its workers.
 pub(super) struct Pipe {
     pub name: Arc<str>,
-    pub program: Mutex<RunningProgram>,
-    /// Makes the program anew, with fresh state.
-    pub recipe: Recipe,
-    /// Rows were lost behind the program and come again: steps that remember what they have seen (`dedupe`) must
-    /// not take the repeated rows for duplicates.
-    pub stale: AtomicBool,
+    pub executors: Executors,
     pub outputs: Vec<Port>,
     pub dead: Arc<DeadLetters>,
     pub reporter: Reporter,
     pub counts: PipeCounts,
-    pub steps: StepTotals,
 }
 
 #[derive(Default)]
@@ -69,7 +60,7 @@ pub(super) enum PortTarget {
 }
 
 /// Why outputs were not delivered; the shares that were not taken are lost.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum PipeError {
     /// The target is closed or the wait was given up: the flow is stopping.
     Stopped,
@@ -85,36 +76,30 @@ pub(super) struct Patience {
 }
 
 impl Pipe {
-    /// Runs the program and keeps failed rows. What is given back has to be delivered or is lost.
-    pub fn run(&self, batch: Batch) -> Result<Vec<(u32, Batch)>, PipeError> {
+    /// Runs the program over a batch, on any thread. What is given back has to be kept and delivered, or is lost.
+    pub fn run(&self, batch: Batch) -> Result<Ran, PipeError> {
         self.counts.events_in.add(batch.len() as u64);
-        let now_ms = self.reporter.now_ms();
-        let (outputs, dead) = {
-            let mut program = self.program.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if self.stale.swap(false, Ordering::AcqRel) {
-                let built = guarded_call(|| self.recipe.build(true).map_err(|fault| fault.fault));
-                let executor = built.and_then(|built| built).map_err(|fault| self.lost(fault))?;
-                *program = RunningProgram::new(executor);
-                self.steps.replace(program.counters());
-            }
-            guarded_call(|| program.run(batch, now_ms)).map_err(|panic| self.lost(panic))?
-        };
-        for letters in dead {
+        self.executors.run(batch, self.reporter.now_ms()).map_err(PipeError::Fault)
+    }
+
+    /// Keeps the failed rows of a run. What is given back has to be delivered or is lost.
+    pub fn keep(&self, ran: Ran) -> Result<Vec<(u32, Batch)>, PipeError> {
+        for letters in ran.dead {
             self.bury(letters).map_err(|fault| self.lost(fault))?;
         }
-        for (output, batch) in &outputs {
+        for (output, batch) in &ran.outputs {
             self.counts.events_out.add(batch.len() as u64);
             if let Some(port) = self.outputs.get(*output as usize) {
                 port.events.add(batch.len() as u64);
                 port.bytes.add(batch.body_bytes());
             }
         }
-        Ok(outputs)
+        Ok(ran.outputs)
     }
 
     /// The next run starts with fresh state.
     pub fn reset(&self) {
-        self.stale.store(true, Ordering::Release);
+        self.executors.renew();
     }
 
     fn lost(&self, fault: Fault) -> PipeError {
@@ -171,7 +156,7 @@ impl Pipe {
     }
 
     pub fn status(&self) -> ProgramStatus {
-        let steps = self.steps.snapshot();
+        let steps = self.executors.steps();
         ProgramStatus {
             name: self.name.to_string(),
             events_in: self.counts.events_in.get(),
@@ -225,6 +210,11 @@ impl Drop for Waiter<'_> {
 }
 
 impl Patience {
+    /// For what comes from a source: it repeats what it has not heard of.
+    pub fn of_source(phase: &watch::Receiver<Phase>) -> Patience {
+        Patience { phase: phase.clone(), repeatable_until: Phase::Draining }
+    }
+
     async fn put(&mut self, channel: &Arc<dyn Channel>, batch: Batch) -> Result<(), PipeError> {
         let until = if batch.ack.is_open() { self.repeatable_until } else { Phase::Halting };
         tokio::select! {

@@ -277,7 +277,7 @@ impl SinkSlot {
                 let mut refused = Batch::new(columns);
                 refused.ack = batch.ack.split();
                 *moved = true;
-                let outputs = errors.run(refused)?;
+                let outputs = errors.keep(errors.run(refused)?)?;
                 errors.deliver(outputs, halting).await?;
                 Ok(())
             }

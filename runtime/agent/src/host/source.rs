@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::guard::{guarded, guarded_call};
 use super::pipe::{Patience, Pipe, PipeError, mark_error};
 use super::report::{Level, Reporter};
+use super::window::{Given, Window};
 use crate::backoff::Backoff;
 use crate::counters::{Count, NamedCounts};
 use crate::dead::{DeadLetters, Letter};
@@ -19,7 +20,9 @@ use crate::traits::{Accept, Context, Fault, Source, SourceError, SourceFactory, 
 
 /// The receiving end of one source.
 pub(super) struct Intake {
-    pub pipe: Pipe,
+    pub pipe: Arc<Pipe>,
+    /// Batches on their way through the program.
+    pub window: Window,
     /// `source.errors`.
     pub errors: Option<Pipe>,
     pub dead: Arc<DeadLetters>,
@@ -42,14 +45,17 @@ pub(super) struct IntakeCounts {
 }
 
 impl Intake {
-    fn patience(&self) -> Patience {
-        Patience { phase: self.phase.clone(), repeatable_until: Phase::Draining }
+    async fn flow_through(&self, pipe: &Pipe, batch: Batch) -> Result<(), SourceError> {
+        let outputs = pipe.run(batch).and_then(|ran| pipe.keep(ran)).map_err(source_error)?;
+        pipe.deliver(outputs, &mut Patience::of_source(&self.phase)).await.map_err(source_error)?;
+        Ok(())
     }
 
-    async fn flow_through(&self, pipe: &Pipe, batch: Batch) -> Result<(), SourceError> {
-        let outputs = pipe.run(batch).map_err(source_error)?;
-        pipe.deliver(outputs, &mut self.patience()).await.map_err(source_error)?;
-        Ok(())
+    /// Counts a batch that comes in. Whether the source had been waiting for input before.
+    fn count_in(&self, batch: &Batch) -> bool {
+        self.counts.events.add(batch.len() as u64);
+        self.counts.bytes.add(batch.body_bytes());
+        self.counts.idle.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -63,10 +69,20 @@ fn source_error(error: PipeError) -> SourceError {
 #[async_trait]
 impl Accept for Intake {
     async fn accept(&self, batch: Batch) -> Result<(), SourceError> {
-        self.counts.idle.store(false, Ordering::Relaxed);
-        self.counts.events.add(batch.len() as u64);
-        self.counts.bytes.add(batch.body_bytes());
+        self.count_in(&batch);
+        // It does not overtake what was sent ahead.
+        self.window.empty().await.map_err(source_error)?;
         self.flow_through(&self.pipe, batch).await?;
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn accept_ahead(&self, batch: Batch) -> Result<(), SourceError> {
+        let pressed = !self.count_in(&batch);
+        match self.window.give(batch, pressed).await.map_err(source_error)? {
+            Given::Taken => {}
+            Given::Back(batch) => self.flow_through(&self.pipe, batch).await?,
+        }
         // A source that always has input and always finds room would never let go of its worker.
         tokio::task::yield_now().await;
         Ok(())
@@ -123,12 +139,22 @@ pub(super) struct Supervised {
     pub backoff: Backoff,
 }
 
+/// When a source is given up, so is what it has handed over.
+struct AbandonWindow(Arc<Intake>);
+
+impl Drop for AbandonWindow {
+    fn drop(&mut self) {
+        self.0.window.abandon();
+    }
+}
+
 impl Supervised {
     /// Runs until the source has finished, the flow stops, or a fault that no further try can mend.
     pub async fn run(mut self) {
         let reporter = self.intake.reporter.clone();
         let health = reporter.health.clone();
         let mut next = Some(self.first);
+        let _window = AbandonWindow(self.intake.clone());
         loop {
             let started = Instant::now();
             let built = match next.take() {
@@ -148,6 +174,14 @@ impl Supervised {
                     }
                 }
                 Err(fault) => Err(SourceError::Retry(fault)),
+            };
+            // It has ended when all that it handed over has a place.
+            let result = match (result, self.intake.window.empty().await) {
+                (Err(error), Err(PipeError::Fault(fault))) => {
+                    reporter.report(Level::Warning, &fault);
+                    Err(error)
+                }
+                (result, handed_over) => result.and(handed_over.map_err(source_error)),
             };
             match result {
                 Ok(()) => {

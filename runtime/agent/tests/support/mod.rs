@@ -176,11 +176,20 @@ impl World {
         plan: &Plan,
         change: impl FnOnce(&mut HostOptions),
     ) -> Result<Running, Vec<StartFault>> {
+        self.start_in(plan, &registry(), change)
+    }
+
+    pub fn start_in(
+        &self,
+        plan: &Plan,
+        registry: &Registry,
+        change: impl FnOnce(&mut HostOptions),
+    ) -> Result<Running, Vec<StartFault>> {
         let mut options = HostOptions::new(self.dir.path().to_owned());
         options.clock = Clock::new(|| 1_000);
         options.seed = 1;
         change(&mut options);
-        Host::start(plan, &flow_agent::Agents::All, &registry(), options)
+        Host::start(plan, &flow_agent::Agents::All, registry, options)
     }
 }
 

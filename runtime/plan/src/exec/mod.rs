@@ -20,6 +20,7 @@ mod memo;
 mod natives;
 mod rows;
 mod runner;
+mod state;
 #[cfg(test)]
 mod tests;
 mod writes;

@@ -321,7 +321,7 @@ impl Spooling<'_> {
             spooled.file.read = end;
             spooled.file.sent(id, end);
             self.files.insert(key, spooled);
-            self.output.clone().send(batch).await?;
+            self.output.clone().send_ahead(batch).await?;
         }
     }
 

@@ -562,7 +562,7 @@ impl<'a> Tailing<'a> {
     /// Sends a batch; hears outcomes and saves positions while the flow is full.
     async fn send(&mut self, batch: Batch) -> Result<(), SourceError> {
         let output = self.output.clone();
-        let mut sending = std::pin::pin!(output.send(batch));
+        let mut sending = std::pin::pin!(output.send_ahead(batch));
         loop {
             let save = self.unsaved.then_some(self.next_save);
             tokio::select! {
