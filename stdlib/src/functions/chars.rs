@@ -2,6 +2,7 @@
 //! stays as it is.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use flow_plan::Value;
 use flow_plan::function::{CallContext, EvalError, Functions};
@@ -47,7 +48,7 @@ pub fn count(text: &[u8]) -> usize {
 }
 
 /// The position in bytes of a character by its number; the end when there are fewer.
-fn position(text: &[u8], char: usize) -> usize {
+pub fn position(text: &[u8], char: usize) -> usize {
     if text.is_ascii() {
         return char.min(text.len());
     }
@@ -55,7 +56,7 @@ fn position(text: &[u8], char: usize) -> usize {
 }
 
 /// The longest prefix of at most `max` bytes that ends between two characters.
-fn prefix(text: &[u8], max: usize) -> usize {
+pub fn prefix(text: &[u8], max: usize) -> usize {
     if text.len() <= max {
         return text.len();
     }
@@ -98,6 +99,13 @@ fn bounds(from: i64, to: Option<i64>, len: usize) -> (usize, usize) {
     (start, end.max(start))
 }
 
+/// The bytes of the characters from one number to before another one.
+pub fn slice_range(text: &[u8], from: i64, to: Option<i64>) -> Range<usize> {
+    let (start, end) = bounds(from, to, count(text));
+    let start_byte = position(text, start);
+    start_byte..start_byte + position(&text[start_byte..], end - start)
+}
+
 fn slice<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value, from, to] = take(args)?;
     let from = int(from)?;
@@ -107,10 +115,8 @@ fn slice<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     };
     match value {
         Value::Text(text) => {
-            let (start, end) = bounds(from, to, count(&text));
-            let start_byte = position(&text, start);
-            let end_byte = start_byte + position(&text[start_byte..], end - start);
-            Ok(Value::Text(narrow(text, start_byte..end_byte)))
+            let range = slice_range(&text, from, to);
+            Ok(Value::Text(narrow(text, range)))
         }
         Value::List(mut items) => {
             let (start, end) = bounds(from, to, items.len());
@@ -153,6 +159,16 @@ fn chars<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     collect(chars)
 }
 
+/// The bytes of so many characters at one of the ends.
+pub fn end_range(text: &[u8], wanted: i64, at_start: bool) -> Range<usize> {
+    let wanted = usize::try_from(wanted).unwrap_or(0);
+    if at_start {
+        0..position(text, wanted)
+    } else {
+        position(text, count(text).saturating_sub(wanted))..text.len()
+    }
+}
+
 /// One of the ends of a text or list: the item there when no count is given, else so many of them.
 fn end_of(args: Vec<Value<'_>>, at_start: bool) -> Answer<'_> {
     let mut args = args.into_iter();
@@ -171,14 +187,8 @@ fn end_of(args: Vec<Value<'_>>, at_start: bool) -> Answer<'_> {
             Ok(Value::List(items))
         }
         (Some(Value::Text(text)), Some(wanted), None) => {
-            let wanted = usize::try_from(int(wanted)?).unwrap_or(0);
-            if at_start {
-                let end = position(&text, wanted);
-                return Ok(Value::Text(narrow(text, 0..end)));
-            }
-            let start = position(&text, count(&text).saturating_sub(wanted));
-            let end = text.len();
-            Ok(Value::Text(narrow(text, start..end)))
+            let range = end_range(&text, int(wanted)?, at_start);
+            Ok(Value::Text(narrow(text, range)))
         }
         (Some(other), _, None) => Err(unexpected("a list, or a string and a count", &other)),
         _ => fail("expected 1 or 2 arguments"),
@@ -243,15 +253,20 @@ fn pad_end<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     Ok(Value::Text(value))
 }
 
+/// How many bytes of a text and how many of its suffix make at most `max` characters; nothing of the suffix when
+/// nothing has to be cut.
+pub fn truncated(value: &[u8], max: i64, suffix: &[u8]) -> (usize, usize) {
+    let max = usize::try_from(max).unwrap_or(0);
+    if position(value, max) == value.len() {
+        return (value.len(), 0);
+    }
+    (position(value, max.saturating_sub(count(suffix))), position(suffix, max))
+}
+
 fn truncate<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value, max, suffix] = take(args)?;
     let (value, suffix) = (text(value)?, text(suffix)?);
-    let max = usize::try_from(int(max)?).unwrap_or(0);
-    if position(&value, max) == value.len() {
-        return Ok(Value::Text(value));
-    }
-    let end = position(&value, max.saturating_sub(count(&suffix)));
-    let room = position(&suffix, max);
+    let (end, room) = truncated(&value, int(max)?, &suffix);
     Ok(Value::Text(with_suffix(value, end, &suffix[..room])))
 }
 

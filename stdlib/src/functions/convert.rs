@@ -29,51 +29,121 @@ fn int<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
             Ok(bytes) => Value::Int(bytes),
             Err(_) => return fail(format!("{bytes} bytes do not fit into an int")),
         },
-        Value::Text(text) => Value::Int(parse_int(&text)?),
+        Value::Text(text) => match parse_int(&text) {
+            Ok(number) => Value::Int(number),
+            Err(NotInt::OutOfRange) => return fail(format!("`{}` does not fit into an int", shown(&text))),
+            Err(NotInt::NoNumber) => return fail(format!("`{}` is not a whole number", shown(&text))),
+        },
         other => return Err(unexpected("a string or a number", &other)),
     })
 }
 
 /// A float that has no fraction as an int.
 pub fn whole(number: f64) -> Result<i64, EvalError> {
-    // 2^63 is exact as a float; everything in this half-open range fits.
-    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
-        Ok(number as i64)
-    } else {
-        fail(format!("{number} does not fit into an int"))
-    }
+    whole_int(number).map_or_else(|| fail(format!("{number} does not fit into an int")), Ok)
 }
+
+/// As [`whole`], without a message.
+pub fn whole_int(number: f64) -> Option<i64> {
+    // 2^63 is exact as a float; everything in this half-open range fits.
+    (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number).then_some(number as i64)
+}
+
+/// Why a text is no int.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotInt {
+    OutOfRange,
+    NoNumber,
+}
+
+/// So many decimal digits always fit into an `i64`.
+const SAFE_DIGITS_MAX: usize = 18;
 
 /// Decimal digits with an optional sign, blanks around them ignored. Works on bytes: this stands in the path of
 /// every event that is routed by a number.
-fn parse_int(text: &[u8]) -> Result<i64, EvalError> {
-    let digits = text.trim_ascii();
-    let (negative, digits) = match digits {
+pub fn parse_int(text: &[u8]) -> Result<i64, NotInt> {
+    let (negative, digits) = match text.trim_ascii() {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         rest => (false, rest),
     };
-    let mut number: Option<i64> = if digits.is_empty() { None } else { Some(0) };
-    for digit in digits {
-        number = match digit {
-            b'0'..=b'9' => {
-                let digit = i64::from(digit - b'0');
-                number
-                    .and_then(|n| n.checked_mul(10))
-                    .and_then(|n| if negative { n.checked_sub(digit) } else { n.checked_add(digit) })
+    if digits.is_empty() {
+        return Err(NotInt::NoNumber);
+    }
+    if digits.len() <= SAFE_DIGITS_MAX {
+        let mut number = 0;
+        for byte in digits {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return Err(NotInt::NoNumber);
             }
-            _ => None,
-        };
-        if number.is_none() {
-            break;
+            number = number * 10 + i64::from(digit);
+        }
+        return Ok(if negative { -number } else { number });
+    }
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(NotInt::NoNumber);
+    }
+    let sign = if negative { -1 } else { 1 };
+    let number = digits
+        .iter()
+        .try_fold(0i64, |number, byte| number.checked_mul(10)?.checked_add(sign * i64::from(byte - b'0')));
+    number.ok_or(NotInt::OutOfRange)
+}
+
+/// A float with so many digits or fewer is a whole number below 2^53 divided by an exact power of ten.
+const EXACT_DIGITS_MAX: usize = 15;
+
+/// A number as [`str::parse`] reads it, blanks around it ignored.
+pub fn parse_float(text: &[u8]) -> Option<f64> {
+    short_decimal(text).or_else(|| std::str::from_utf8(text).ok()?.trim().parse().ok())
+}
+
+/// `-12.50`: few digits, at most one point. Both parts are exact as floats, so that one division rounds correctly
+/// (Clinger, "How to read floating point numbers accurately", 1990). `None`: any other text.
+fn short_decimal(text: &[u8]) -> Option<f64> {
+    const TENS: [f64; EXACT_DIGITS_MAX + 1] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        rest => (false, rest),
+    };
+    if digits.len() > EXACT_DIGITS_MAX + 1 {
+        return None;
+    }
+    let mut mantissa = 0u64;
+    let mut count = 0;
+    let mut point = None;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            mantissa = mantissa * 10 + u64::from(digit);
+            count += 1;
+        } else if *byte == b'.' && point.is_none() {
+            point = Some(count);
+        } else {
+            return None;
         }
     }
-    match number {
-        Some(number) => Ok(number),
-        None if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
-            fail(format!("`{}` does not fit into an int", shown(text)))
-        }
-        None => fail(format!("`{}` is not a whole number", shown(text))),
+    if count == 0 || count > EXACT_DIGITS_MAX {
+        return None;
+    }
+    let number = mantissa as f64 / TENS[count - point.unwrap_or(count)];
+    Some(if negative { -number } else { number })
+}
+
+/// A truth value in words, in any case, blanks around it ignored.
+pub fn parse_bool(text: &[u8]) -> Option<bool> {
+    const YES: [&[u8]; 6] = [b"true", b"yes", b"on", b"1", b"t", b"y"];
+    const NO: [&[u8]; 6] = [b"false", b"no", b"off", b"0", b"f", b"n"];
+    let word = text.trim_ascii();
+    let among = |words: [&[u8]; 6]| words.iter().any(|other| other.eq_ignore_ascii_case(word));
+    if among(YES) {
+        Some(true)
+    } else if among(NO) {
+        Some(false)
+    } else {
+        None
     }
 }
 
@@ -81,13 +151,10 @@ fn float<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
     match value {
         Value::Null => Ok(Value::Null),
-        Value::Text(text) => {
-            let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<f64>().ok());
-            match number {
-                Some(number) => Ok(Value::Float(number)),
-                None => fail(format!("`{}` is not a number", shown(&text))),
-            }
-        }
+        Value::Text(text) => match parse_float(&text) {
+            Some(number) => Ok(Value::Float(number)),
+            None => fail(format!("`{}` is not a number", shown(&text))),
+        },
         number @ (Value::Int(_) | Value::Float(_)) => Ok(Value::Float(args::float(number)?)),
         other => Err(unexpected("a string or a number", &other)),
     }
@@ -107,10 +174,9 @@ fn bool<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
         Value::Null => Value::Null,
         Value::Bool(value) => Value::Bool(value),
         Value::Int(number) => Value::Bool(number != 0),
-        Value::Text(text) => match text.trim_ascii().to_ascii_lowercase().as_slice() {
-            b"true" | b"yes" | b"on" | b"1" | b"t" | b"y" => Value::Bool(true),
-            b"false" | b"no" | b"off" | b"0" | b"f" | b"n" => Value::Bool(false),
-            _ => return fail(format!("`{}` is neither true nor false", shown(&text))),
+        Value::Text(text) => match parse_bool(&text) {
+            Some(value) => Value::Bool(value),
+            None => return fail(format!("`{}` is neither true nor false", shown(&text))),
         },
         other => return Err(unexpected("a string, an int or a bool", &other)),
     })
@@ -136,7 +202,12 @@ fn size<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
 
 fn type_of<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    Ok(Value::text(match value {
+    Ok(Value::text(name_of(&value)))
+}
+
+/// What the language calls the type of a value.
+pub fn name_of(value: &Value<'_>) -> &'static str {
+    match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
         Value::Int(_) => "int",
@@ -149,7 +220,7 @@ fn type_of<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
         Value::Map(_) => "map",
         Value::Regex(_) => "regex",
         Value::Lambda(_) => "function",
-    }))
+    }
 }
 
 fn coalesce<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{DecodeError, Engine};
 use flow_plan::Value;
 use flow_plan::function::{CallContext, EvalError, Functions};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
@@ -31,18 +31,35 @@ const LENIENT: GeneralPurposeConfig =
 const STANDARD_ALPHABET: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_ALPHABET: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
+/// Appends base64 with padding.
+pub fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    // Four digits for three bytes, rounded up.
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+}
+
+/// Appends what base64 stands for.
+pub fn write_base64_decoded(digits: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let in_url_alphabet = digits.iter().any(|byte| matches!(byte, b'-' | b'_'));
+    let engine = if in_url_alphabet { URL_ALPHABET } else { STANDARD_ALPHABET };
+    engine.decode_vec(digits.trim_ascii(), out)
+}
+
 fn base64<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    Ok(Value::string(STANDARD.encode(text(value)?)))
+    let mut encoded = Vec::new();
+    write_base64(&text(value)?, &mut encoded);
+    Ok(Value::Text(Cow::Owned(encoded)))
 }
 
 fn base64_decode<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
     let value = text(value)?;
-    let in_url_alphabet = value.iter().any(|byte| matches!(byte, b'-' | b'_'));
-    let engine = if in_url_alphabet { URL_ALPHABET } else { STANDARD_ALPHABET };
-    match engine.decode(value.trim_ascii()) {
-        Ok(bytes) => Ok(Value::Text(Cow::Owned(bytes))),
+    let mut bytes = Vec::new();
+    match write_base64_decoded(&value, &mut bytes) {
+        Ok(()) => Ok(Value::Text(Cow::Owned(bytes))),
         Err(error) => fail(format!("`{}` is not base64: {}", shown(&value), lower_first(&error.to_string()))),
     }
 }
@@ -52,23 +69,49 @@ fn lower_first(message: &str) -> String {
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
+/// Appends two hexadecimal digits for each byte.
+pub fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + bytes.len() * 2, 0);
+    // The room is exactly what it takes.
+    let encoded = hex::encode_to_slice(bytes, &mut out[start..]);
+    debug_assert!(encoded.is_ok());
+}
+
+/// Appends what pairs of hexadecimal digits stand for; false when they are none.
+pub fn write_hex_decoded(digits: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.resize(start + digits.len() / 2, 0);
+    hex::decode_to_slice(digits, &mut out[start..]).is_ok()
+}
+
 fn hex<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    Ok(Value::string(hex::encode(text(value)?)))
+    let mut digits = Vec::new();
+    write_hex(&text(value)?, &mut digits);
+    Ok(Value::Text(Cow::Owned(digits)))
 }
 
 fn hex_decode<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
     let value = text(value)?;
-    match hex::decode(value.as_ref()) {
-        Ok(bytes) => Ok(Value::Text(Cow::Owned(bytes))),
-        Err(_) => fail(format!("`{}` is not pairs of hexadecimal digits", shown(&value))),
+    let mut bytes = Vec::new();
+    match write_hex_decoded(&value, &mut bytes) {
+        true => Ok(Value::Text(Cow::Owned(bytes))),
+        false => fail(format!("`{}` is not pairs of hexadecimal digits", shown(&value))),
     }
+}
+
+/// Appends a text with `%XX` for what is not unreserved.
+pub fn write_url_encoded(bytes: &[u8], out: &mut Vec<u8>) {
+    percent_encode(bytes, ENCODED).for_each(|piece| out.extend_from_slice(piece.as_bytes()));
 }
 
 fn url_encode<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    Ok(Value::string(percent_encode(&text(value)?, ENCODED).to_string()))
+    let mut encoded = Vec::new();
+    write_url_encoded(&text(value)?, &mut encoded);
+    Ok(Value::Text(Cow::Owned(encoded)))
 }
 
 fn url_decode<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {

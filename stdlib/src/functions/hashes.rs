@@ -7,6 +7,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::args::{Answer, fail, int, take, text};
+use super::encode::write_hex;
 
 pub fn add(functions: &mut Functions) {
     functions.add("md5", md5);
@@ -18,9 +19,16 @@ pub fn add(functions: &mut Functions) {
     functions.add("bucket", bucket);
 }
 
+/// Appends a digest in hexadecimal digits.
+pub fn write_digest<D: Digest>(text: &[u8], out: &mut Vec<u8>) {
+    write_hex(&D::digest(text), out);
+}
+
 fn digest<'a, D: Digest>(args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    Ok(Value::string(hex::encode(D::digest(text(value)?))))
+    let mut digits = Vec::new();
+    write_digest::<D>(&text(value)?, &mut digits);
+    Ok(Value::Text(digits.into()))
 }
 
 fn md5<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
@@ -39,24 +47,29 @@ fn sha512<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     digest::<Sha512>(args)
 }
 
-/// RFC 2104, with the block length of SHA-256.
-fn hmac_sha256<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
+/// Appends an HMAC in hexadecimal digits: RFC 2104, with the block length of SHA-256.
+pub fn write_hmac_sha256(value: &[u8], key: &[u8], out: &mut Vec<u8>) {
     const BLOCK_BYTES: usize = 64;
-    let [value, key] = take(args)?;
-    let (value, key) = (text(value)?, text(key)?);
     let mut block = [0; BLOCK_BYTES];
     if key.len() > BLOCK_BYTES {
-        block[..32].copy_from_slice(&Sha256::digest(&key));
+        block[..32].copy_from_slice(&Sha256::digest(key));
     } else {
-        block[..key.len()].copy_from_slice(&key);
+        block[..key.len()].copy_from_slice(key);
     }
-    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(&value).finalize();
+    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(value).finalize();
     let outer = Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize();
-    Ok(Value::string(hex::encode(outer)))
+    write_hex(&outer, out);
+}
+
+fn hmac_sha256<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
+    let [value, key] = take(args)?;
+    let mut digits = Vec::new();
+    write_hmac_sha256(&text(value)?, &text(key)?, &mut digits);
+    Ok(Value::Text(digits.into()))
 }
 
 /// CRC-32 as gzip has it.
-fn checksum(bytes: &[u8]) -> u32 {
+pub fn checksum(bytes: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     crc.sum()
@@ -73,9 +86,14 @@ fn bucket<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     if count < 1 {
         return fail(format!("the number of buckets must be at least 1, this is {count}"));
     }
+    Ok(Value::Int(bucket_of(&text(value)?, count)))
+}
+
+/// The bucket of a text; `count` is at least 1.
+pub fn bucket_of(text: &[u8], count: i64) -> i64 {
     // A CRC alone spreads short keys badly over few buckets; the multiplication carries its low bits up.
-    let hash = u64::from(checksum(&text(value)?)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Ok(Value::Int(((u128::from(hash) * count as u128) >> 64) as i64))
+    let hash = u64::from(checksum(text)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((u128::from(hash) * count as u128) >> 64) as i64
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub fn add(functions: &mut Functions) {
     functions.add("mask_ip", mask_ip);
 }
 
-fn parse(text: &[u8]) -> Option<IpAddr> {
+pub fn parse(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
@@ -43,22 +43,36 @@ fn is_ipv6<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
 
 fn is_private_ip<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
+    Ok(Value::Bool(is_private(address(value)?)))
+}
+
+/// Whether an address is of a private, loopback or link-local network.
+pub fn is_private(ip: IpAddr) -> bool {
     // An address of version 4 written as one of version 6 is judged as what it is.
-    Ok(Value::Bool(match address(value)?.to_canonical() {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }))
+    }
+}
+
+/// A network; a single address is the network of itself.
+pub fn parse_network(text: &[u8]) -> Option<IpNet> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// The network of an address, of so many bits.
+pub fn network_of(ip: IpAddr, bits: i64) -> Option<IpAddr> {
+    let network = IpNet::new(ip, u8::try_from(bits).ok()?).ok()?;
+    Some(network.network())
 }
 
 fn network(value: &Value<'_>) -> Result<IpNet, EvalError> {
     let Value::Text(text) = value else {
         return Err(unexpected("a network", value));
     };
-    let parsed = std::str::from_utf8(text).ok().map(str::trim).and_then(|text| {
-        // A single address is the network of itself.
-        text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-    });
-    parsed.ok_or_else(|| EvalError::new(format!("`{}` is not a network like `10.0.0.0/8`", shown(text))))
+    parse_network(text)
+        .ok_or_else(|| EvalError::new(format!("`{}` is not a network like `10.0.0.0/8`", shown(text))))
 }
 
 fn ip_in_cidr<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
@@ -80,8 +94,8 @@ fn mask_ip<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [ip, v4_bits, v6_bits] = take(args)?;
     let ip = address(ip)?;
     let (bits, bits_max) = if ip.is_ipv4() { (int(v4_bits)?, 32) } else { (int(v6_bits)?, 128) };
-    match u8::try_from(bits).ok().and_then(|bits| IpNet::new(ip, bits).ok()) {
-        Some(network) => Ok(Value::string(network.network().to_string())),
+    match network_of(ip, bits) {
+        Some(network) => Ok(Value::string(network.to_string())),
         None => fail(format!("the number of bits must be between 0 and {bits_max}, this is {bits}")),
     }
 }

@@ -14,6 +14,7 @@ mod hashes;
 mod ip;
 mod json;
 mod numbers;
+mod plain;
 mod regexes;
 pub(crate) mod syslog;
 mod text;
@@ -50,4 +51,5 @@ pub(crate) fn add_all(functions: &mut Functions) {
     text::add(functions);
     time::add(functions);
     world::add(functions);
+    plain::add(functions);
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher};
+use std::io::Write as _;
 
 use flow_plan::Value;
 use flow_plan::eval::compare_values;
@@ -72,10 +73,14 @@ fn round<'a>(_: &mut dyn CallContext, mut args: Vec<Value<'a>>) -> Answer<'a> {
 }
 
 fn digits(value: Value<'_>) -> Result<usize, EvalError> {
-    match int(value)? {
-        digits @ 0..=DIGITS_MAX => Ok(digits as usize),
-        other => fail(format!("digits must be between 0 and {DIGITS_MAX}, this is {other}")),
-    }
+    let digits = int(value)?;
+    places(digits)
+        .map_or_else(|| fail(format!("digits must be between 0 and {DIGITS_MAX}, this is {digits}")), Ok)
+}
+
+/// A number of digits after the point.
+pub fn places(digits: i64) -> Option<usize> {
+    (0..=DIGITS_MAX).contains(&digits).then_some(digits as usize)
 }
 
 /// Which of two values comes first; NaN has no place.
@@ -125,27 +130,39 @@ fn clamp<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     })
 }
 
+/// Appends a number in hexadecimal digits.
+pub fn write_hex_number(number: i64, out: &mut Vec<u8>) {
+    let sign = if number < 0 { "-" } else { "" };
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{sign}{:x}", number.unsigned_abs());
+}
+
 fn to_hex<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    let number = int(value)?;
-    let sign = if number < 0 { "-" } else { "" };
-    Ok(Value::string(format!("{sign}{:x}", number.unsigned_abs())))
+    let mut digits = Vec::new();
+    write_hex_number(int(value)?, &mut digits);
+    Ok(Value::Text(digits.into()))
+}
+
+/// A number in hexadecimal digits, with or without sign and `0x`.
+pub fn parse_hex_number(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.trim().strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.trim()),
+    };
+    let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
+    // `from_str_radix` would take a sign.
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let number = i128::from(u64::from_str_radix(digits, 16).ok()?);
+    i64::try_from(if negative { -number } else { number }).ok()
 }
 
 fn parse_hex<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
     let text = string(value)?;
-    let (sign, digits) = match text.trim().strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", text.trim()),
-    };
-    let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
-    // `from_str_radix` would take a second sign.
-    let number = match digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        true => i64::from_str_radix(&format!("{sign}{digits}"), 16).ok(),
-        false => None,
-    };
-    match number {
+    match parse_hex_number(&text) {
         Some(number) => Ok(Value::Int(number)),
         None => fail(format!("`{}` is not a hexadecimal number that fits into an int", shorten(&text))),
     }

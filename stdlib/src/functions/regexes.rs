@@ -1,6 +1,7 @@
 //! What regexes are for: search, groups, replacement. All are linear in the length of the text.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use flow_plan::Value;
@@ -86,11 +87,8 @@ fn replace_up_to<'a>(context: &mut dyn CallContext, args: Vec<Value<'a>>, limit:
     let value = text(value)?;
     let replaced = match (what, with) {
         (Value::Text(what), Value::Text(with)) => {
-            let found = memmem::find_iter(&value, what.as_ref()).map(|at| at..at + what.len());
-            substitute(&value, found.take(limit), |_, result| {
-                result.extend_from_slice(&with);
-                Ok(())
-            })?
+            let mut result = Vec::new();
+            write_replaced(&value, &what, &with, limit, &mut result)?.then_some(result)
         }
         (Value::Regex(pattern), Value::Text(with)) if memchr::memchr(b'$', &with).is_none() => {
             let found = pattern.find_iter(&value).map(|found| found.range());
@@ -124,22 +122,50 @@ fn replace_up_to<'a>(context: &mut dyn CallContext, args: Vec<Value<'a>>, limit:
 /// The text with something else at the given ranges; `None` when there are none.
 fn substitute(
     value: &[u8],
-    ranges: impl Iterator<Item = std::ops::Range<usize>>,
-    mut write: impl FnMut(std::ops::Range<usize>, &mut Vec<u8>) -> Result<(), EvalError>,
+    ranges: impl Iterator<Item = Range<usize>>,
+    write: impl FnMut(Range<usize>, &mut Vec<u8>) -> Result<(), EvalError>,
 ) -> Result<Option<Vec<u8>>, EvalError> {
-    let mut result: Option<Vec<u8>> = None;
-    let mut kept = 0;
+    let mut result = Vec::new();
+    Ok(write_substituted(value, ranges, &mut result, write)?.then_some(result))
+}
+
+/// As [`substitute`], into a buffer that is empty; false, and the buffer stays empty, when there are no ranges.
+fn write_substituted(
+    value: &[u8],
+    ranges: impl Iterator<Item = Range<usize>>,
+    result: &mut Vec<u8>,
+    mut write: impl FnMut(Range<usize>, &mut Vec<u8>) -> Result<(), EvalError>,
+) -> Result<bool, EvalError> {
+    let mut kept = None;
     for range in ranges {
-        let result = result.get_or_insert_with(|| Vec::with_capacity(value.len()));
-        result.extend_from_slice(&value[kept..range.start]);
-        kept = range.end;
+        if kept.is_none() {
+            result.reserve(value.len());
+        }
+        result.extend_from_slice(&value[kept.unwrap_or(0)..range.start]);
+        kept = Some(range.end);
         write(range, result)?;
         check_bytes(result.len())?;
     }
-    if let Some(result) = &mut result {
+    if let Some(kept) = kept {
         result.extend_from_slice(&value[kept..]);
     }
-    Ok(result)
+    Ok(kept.is_some())
+}
+
+/// Replaces up to `limit` occurrences of a text, into a buffer that is empty; false, and the buffer stays empty,
+/// when there are none.
+pub fn write_replaced(
+    value: &[u8],
+    what: &[u8],
+    with: &[u8],
+    limit: usize,
+    result: &mut Vec<u8>,
+) -> Result<bool, EvalError> {
+    let found = memmem::find_iter(value, what).map(|at| at..at + what.len());
+    write_substituted(value, found.take(limit), result, |_, result| {
+        result.extend_from_slice(with);
+        Ok(())
+    })
 }
 
 /// The text with every match replaced by `with`, in which `$1`, `${name}` and `$$` are expanded.

@@ -1,15 +1,14 @@
 //! Text as a whole: case, ends, search, parts. Results are borrowed from the argument where they can be.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use flow_plan::Value;
 use flow_plan::eval::{LIST_ITEMS_MAX, value_to_text, values_equal};
 use flow_plan::function::{CallContext, Functions};
 use memchr::memmem;
 
-use super::args::{
-    Answer, Text, check_bytes, check_items, fail, list, lossy, narrow, part, take, text, unexpected,
-};
+use super::args::{Answer, Text, check_bytes, check_items, fail, list, narrow, part, take, text, unexpected};
 use super::chars::{count, pieces};
 use super::{args, regexes};
 
@@ -34,48 +33,72 @@ pub fn add(functions: &mut Functions) {
     functions.add("strip_ansi", strip_ansi);
 }
 
-/// The valid parts of a text changed, the rest kept as it is.
-fn map_valid(text: &[u8], mut change: impl FnMut(&str, &mut Vec<u8>)) -> Vec<u8> {
-    let mut result = Vec::with_capacity(text.len());
+/// Appends the valid parts of a text changed, the rest as it is.
+fn map_valid(text: &[u8], out: &mut Vec<u8>, mut change: impl FnMut(&str, &mut Vec<u8>)) {
     for chunk in text.utf8_chunks() {
-        change(chunk.valid(), &mut result);
-        result.extend_from_slice(chunk.invalid());
+        change(chunk.valid(), out);
+        out.extend_from_slice(chunk.invalid());
     }
-    result
+}
+
+/// Whether a text has the other case already; only said of ASCII.
+pub fn is_lower(text: &[u8]) -> bool {
+    !text.iter().any(|byte| !byte.is_ascii() || byte.is_ascii_uppercase())
+}
+
+/// As [`is_lower`].
+pub fn is_upper(text: &[u8]) -> bool {
+    !text.iter().any(|byte| !byte.is_ascii() || byte.is_ascii_lowercase())
+}
+
+/// Appends a text in lower case; broken bytes stay.
+pub fn write_lower(text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    if text.is_ascii() {
+        out.extend_from_slice(text);
+        out[start..].make_ascii_lowercase();
+    } else {
+        map_valid(text, out, |valid, out| out.extend_from_slice(valid.to_lowercase().as_bytes()));
+    }
+}
+
+/// Appends a text in upper case; broken bytes stay.
+pub fn write_upper(text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    if text.is_ascii() {
+        out.extend_from_slice(text);
+        out[start..].make_ascii_uppercase();
+    } else {
+        map_valid(text, out, |valid, out| out.extend_from_slice(valid.to_uppercase().as_bytes()));
+    }
 }
 
 fn lower<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    let mut value = text(value)?;
-    if value.is_ascii() {
-        if value.iter().any(u8::is_ascii_uppercase) {
-            value.to_mut().make_ascii_lowercase();
-        }
-        return Ok(Value::Text(value));
-    }
-    let lowered =
-        map_valid(&value, |valid, result| result.extend_from_slice(valid.to_lowercase().as_bytes()));
-    Ok(Value::Text(Cow::Owned(lowered)))
+    changed(text(value)?, is_lower, write_lower)
 }
 
 fn upper<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    let mut value = text(value)?;
-    if value.is_ascii() {
-        if value.iter().any(u8::is_ascii_lowercase) {
-            value.to_mut().make_ascii_uppercase();
-        }
+    changed(text(value)?, is_upper, write_upper)
+}
+
+/// A text as it is when it needs no change.
+fn changed<'a>(value: Text<'a>, is_done: fn(&[u8]) -> bool, write: fn(&[u8], &mut Vec<u8>)) -> Answer<'a> {
+    if is_done(&value) {
         return Ok(Value::Text(value));
     }
-    let raised = map_valid(&value, |valid, result| result.extend_from_slice(valid.to_uppercase().as_bytes()));
-    Ok(Value::Text(Cow::Owned(raised)))
+    let mut result = Vec::with_capacity(value.len());
+    write(&value, &mut result);
+    Ok(Value::Text(Cow::Owned(result)))
 }
 
 fn title<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
     let mut inside = false;
     let mut buffer = [0; 4];
-    let titled = map_valid(&text(value)?, |valid, result| {
+    let mut titled = Vec::new();
+    map_valid(&text(value)?, &mut titled, |valid, result| {
         for c in valid.chars() {
             let mut put = |c: char| result.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
             if inside {
@@ -109,34 +132,54 @@ fn trim_sides(args: Vec<Value<'_>>, at_start: bool, at_end: bool) -> Answer<'_> 
     };
     let value = text(value)?;
     let chars = chars.map(text).transpose()?;
-    let cut = |piece: &[u8]| match &chars {
+    let range = trimmed(&value, chars.as_deref(), at_start, at_end);
+    Ok(Value::Text(narrow(value, range)))
+}
+
+/// What is left without the given characters (blanks when none are given) at one or both ends.
+pub fn trimmed(value: &[u8], chars: Option<&[u8]>, at_start: bool, at_end: bool) -> Range<usize> {
+    let cut = |piece: &[u8]| match chars {
         None => std::str::from_utf8(piece).is_ok_and(|c| c.chars().all(char::is_whitespace)),
         Some(chars) => pieces(chars).any(|other| other == piece),
     };
+    // An ASCII byte is a character of its own wherever it stands, so that the usual ends need no decoding.
+    let ascii_cut = |byte: u8| match chars {
+        None => char::from(byte).is_whitespace(),
+        Some(chars) => chars.contains(&byte),
+    };
     let mut range = 0..value.len();
     if at_start {
-        range.start = value.len();
-        let mut position = 0;
-        for piece in pieces(&value) {
-            if !cut(piece) {
-                range.start = position;
+        while let Some(byte) = value[range.clone()].first().filter(|byte| byte.is_ascii()) {
+            if !ascii_cut(*byte) {
                 break;
             }
-            position += piece.len();
+            range.start += 1;
+        }
+        if value[range.clone()].first().is_some_and(|byte| !byte.is_ascii()) {
+            let kept = pieces(&value[range.clone()]).skip_while(|piece| cut(piece));
+            range.start = range.end - kept.map(<[u8]>::len).sum::<usize>();
         }
     }
     if at_end {
-        let mut position = range.start;
-        let mut end = range.start;
-        for piece in pieces(&value[range.start..]) {
-            position += piece.len();
-            if !cut(piece) {
-                end = position;
+        while let Some(byte) = value[range.clone()].last().filter(|byte| byte.is_ascii()) {
+            if !ascii_cut(*byte) {
+                break;
             }
+            range.end -= 1;
         }
-        range.end = end;
+        if value[range.clone()].last().is_some_and(|byte| !byte.is_ascii()) {
+            let mut position = range.start;
+            let mut end = range.start;
+            for piece in pieces(&value[range.clone()]) {
+                position += piece.len();
+                if !cut(piece) {
+                    end = position;
+                }
+            }
+            range.end = end;
+        }
     }
-    Ok(Value::Text(narrow(value, range)))
+    range
 }
 
 fn strip_prefix<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
@@ -154,11 +197,17 @@ fn strip_suffix<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a>
     Ok(Value::Text(narrow(value, 0..end)))
 }
 
+/// Whether there is nothing but blanks; a broken sequence is none.
+pub fn all_blank(text: &[u8]) -> bool {
+    text.utf8_chunks()
+        .all(|chunk| chunk.invalid().is_empty() && chunk.valid().chars().all(char::is_whitespace))
+}
+
 fn is_blank<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
     Ok(Value::Bool(match value {
         Value::Null => true,
-        value => lossy(text(value)?).chars().all(char::is_whitespace),
+        value => all_blank(&text(value)?),
     }))
 }
 
@@ -231,13 +280,15 @@ fn contains<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     }))
 }
 
+/// The position of the first occurrence in characters.
+pub fn position_of(value: &[u8], what: &[u8]) -> Option<i64> {
+    memmem::find(value, what).map(|at| count(&value[..at]) as i64)
+}
+
 fn index_of<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value, what] = take(args)?;
     let value = text(value)?;
-    Ok(match memmem::find(&value, text(what)?.as_ref()) {
-        Some(at) => Value::Int(count(&value[..at]) as i64),
-        None => Value::Null,
-    })
+    Ok(position_of(&value, &text(what)?).map_or(Value::Null, Value::Int))
 }
 
 fn lines<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {

@@ -2,10 +2,11 @@
 
 use flow_plan::Value;
 use flow_plan::function::{CallContext, EvalError, Functions};
+use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
-use jiff::fmt::{rfc2822, strtime};
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::fmt::{StdIoWrite, rfc2822, strtime};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
 use super::args::{self, Answer, fail, int, shorten, string, take, text, unexpected};
 
@@ -38,24 +39,19 @@ pub fn with_nearest_year(now_ms: i64, at: impl Fn(i16) -> Option<i64>) -> Option
     years.into_iter().flatten().filter_map(at).min_by_key(|ms| ms.abs_diff(now_ms))
 }
 
-fn timestamp(ms: i64) -> Result<Timestamp, EvalError> {
+pub fn timestamp(ms: i64) -> Result<Timestamp, EvalError> {
     Timestamp::from_millisecond(ms).map_err(|_| {
         EvalError::new(format!("{ms} milliseconds since 1970 is outside the years -9999 to 9999"))
     })
 }
 
-fn zone(value: Value<'_>) -> Result<TimeZone, EvalError> {
-    let name = text(value)?;
-    if name.as_ref() == b"UTC" {
+/// A zone by its IANA name.
+pub fn zone(name: &[u8]) -> Result<TimeZone, EvalError> {
+    if name == b"UTC" {
         return Ok(TimeZone::UTC);
     }
-    let name = args::lossy(name);
+    let name = String::from_utf8_lossy(name);
     TimeZone::get(&name).map_err(|_| EvalError::new(format!("there is no time zone `{}`", shorten(&name))))
-}
-
-/// A time in a zone.
-fn zoned(value: Value<'_>, in_zone: Value<'_>) -> Result<Zoned, EvalError> {
-    Ok(timestamp(args::time(value)?)?.to_zoned(zone(in_zone)?))
 }
 
 fn now<'a>(context: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
@@ -105,7 +101,7 @@ fn parse_format(value: &str, format: &str, in_zone: Value<'_>, now_ms: i64) -> R
     };
     let zone = match broken.offset() {
         Some(offset) => TimeZone::fixed(offset),
-        None => zone(in_zone)?,
+        None => zone(&text(in_zone)?)?,
     };
     let at = |date: jiff::civil::Date| Some(zone.to_timestamp(date.to_datetime(time)).ok()?.as_millisecond());
     let found = match (broken.to_date(), broken.month(), broken.day()) {
@@ -123,11 +119,18 @@ fn parse_format(value: &str, format: &str, in_zone: Value<'_>, now_ms: i64) -> R
 
 fn format_time<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value, format, in_zone] = take(args)?;
-    let format = string(format)?;
-    match strtime::format(format.as_bytes(), &zoned(value, in_zone)?) {
-        Ok(text) => Ok(Value::string(text)),
-        Err(error) => fail(format!("time format `{}`: {error}", shorten(&format))),
-    }
+    let mut written = Vec::new();
+    write_time(args::time(value)?, &text(format)?, &text(in_zone)?, &mut written)?;
+    Ok(Value::Text(written.into()))
+}
+
+/// Appends a time in a strftime format; on failure a part of it may be there.
+pub fn write_time(ms: i64, format: &[u8], in_zone: &[u8], out: &mut Vec<u8>) -> Result<(), EvalError> {
+    let format = String::from_utf8_lossy(format);
+    let zoned = timestamp(ms)?.to_zoned(zone(in_zone)?);
+    BrokenDownTime::from(&zoned)
+        .format(format.as_bytes(), StdIoWrite(out))
+        .map_err(|error| EvalError::new(format!("time format `{}`: {error}", shorten(&format))))
 }
 
 fn unix_ms<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
@@ -141,16 +144,21 @@ fn unix<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
 }
 
 /// A time that text and parts can be made of.
-fn checked(ms: i64) -> Answer<'static> {
+pub fn checked(ms: i64) -> Answer<'static> {
     timestamp(ms)?;
     Ok(Value::Time(ms))
+}
+
+/// Seconds as the nearest millisecond, saturating.
+pub fn ms_of_seconds(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
 }
 
 fn from_unix<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     match take(args)? {
         [Value::Int(seconds)] => checked(seconds.saturating_mul(1000)),
-        // The cast saturates, and NaN must not become 1970.
-        [Value::Float(seconds)] if !seconds.is_nan() => checked((seconds * 1000.0).round() as i64),
+        // NaN must not become 1970.
+        [Value::Float(seconds)] if !seconds.is_nan() => checked(ms_of_seconds(seconds)),
         [other] => Err(unexpected("a number of seconds", &other)),
     }
 }
@@ -160,41 +168,83 @@ fn from_unix_ms<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a>
     checked(int(ms)?)
 }
 
-fn field<'a>(args: Vec<Value<'a>>, of: fn(&Zoned) -> i64) -> Answer<'a> {
+/// Parts of a time, as one reads them off a calendar and a clock.
+pub mod parts {
+    use jiff::civil::DateTime;
+
+    pub fn year(at: DateTime) -> i64 {
+        i64::from(at.year())
+    }
+
+    pub fn month(at: DateTime) -> i64 {
+        i64::from(at.month())
+    }
+
+    pub fn day(at: DateTime) -> i64 {
+        i64::from(at.day())
+    }
+
+    pub fn day_of_year(at: DateTime) -> i64 {
+        i64::from(at.date().day_of_year())
+    }
+
+    pub fn weekday(at: DateTime) -> i64 {
+        i64::from(at.weekday().to_monday_one_offset())
+    }
+
+    pub fn hour(at: DateTime) -> i64 {
+        i64::from(at.hour())
+    }
+
+    pub fn minute(at: DateTime) -> i64 {
+        i64::from(at.minute())
+    }
+
+    pub fn second(at: DateTime) -> i64 {
+        i64::from(at.second())
+    }
+}
+
+/// What clocks and calendars of a zone show.
+pub fn civil(ms: i64, zone_name: &[u8]) -> Result<DateTime, EvalError> {
+    Ok(zone(zone_name)?.to_datetime(timestamp(ms)?))
+}
+
+fn field<'a>(args: Vec<Value<'a>>, of: fn(DateTime) -> i64) -> Answer<'a> {
     let [value, in_zone] = take(args)?;
-    Ok(Value::Int(of(&zoned(value, in_zone)?)))
+    Ok(Value::Int(of(civil(args::time(value)?, &text(in_zone)?)?)))
 }
 
 fn year<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.year()))
+    field(args, parts::year)
 }
 
 fn month<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.month()))
+    field(args, parts::month)
 }
 
 fn day<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.day()))
+    field(args, parts::day)
 }
 
 fn day_of_year<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.day_of_year()))
+    field(args, parts::day_of_year)
 }
 
 fn weekday<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.weekday().to_monday_one_offset()))
+    field(args, parts::weekday)
 }
 
 fn hour<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.hour()))
+    field(args, parts::hour)
 }
 
 fn minute<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.minute()))
+    field(args, parts::minute)
 }
 
 fn second<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
-    field(args, |time| i64::from(time.second()))
+    field(args, parts::second)
 }
 
 fn truncate_time<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
@@ -203,12 +253,22 @@ fn truncate_time<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a
     if step_ms < 1 {
         return fail("the step must be at least 1ms");
     }
-    checked(ms - ms.rem_euclid(step_ms).min(ms.saturating_sub(i64::MIN)))
+    checked(step_start(ms, step_ms))
+}
+
+/// The start of the step, of at least 1 ms, that a time lies in.
+pub fn step_start(ms: i64, step_ms: i64) -> i64 {
+    ms - ms.rem_euclid(step_ms).min(ms.saturating_sub(i64::MIN))
+}
+
+/// Nanoseconds in seconds.
+pub fn to_seconds(ns: i64) -> f64 {
+    ns as f64 / 1e9
 }
 
 fn seconds<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
     let [value] = take(args)?;
-    Ok(Value::Float(args::duration(value)? as f64 / 1e9))
+    Ok(Value::Float(to_seconds(args::duration(value)?)))
 }
 
 fn milliseconds<'a>(_: &mut dyn CallContext, args: Vec<Value<'a>>) -> Answer<'a> {
