@@ -244,15 +244,47 @@ impl Nfa {
         (self.asks[node], self.looks_ahead[node], self.fails[node])
     }
 
+    /// The nodes that the start reaches, each behind all that it leads to (but for loops): what flows backwards
+    /// arrives in few passes then.
+    fn postorder(&self) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.nodes.len());
+        let mut seen = vec![false; self.nodes.len()];
+        // Each node twice: to enter what it leads to, then to leave it.
+        let mut stack = vec![(self.start as usize, false)];
+        while let Some((number, left)) = stack.pop() {
+            if left {
+                order.push(number);
+                continue;
+            }
+            if std::mem::replace(&mut seen[number], true) {
+                continue;
+            }
+            stack.push((number, true));
+            match self.nodes[number] {
+                Node::Bytes { first, end } => {
+                    let ranges = &self.ranges[first as usize..end as usize];
+                    stack.extend(ranges.iter().map(|range| (range.next as usize, false)));
+                }
+                node @ Node::Union { .. } => {
+                    stack.extend(self.successors(node).iter().map(|&next| (next as usize, false)));
+                }
+                Node::Look { next, .. } | Node::Save { next, .. } => stack.push((next as usize, false)),
+                Node::Match { .. } | Node::Fail => {}
+            }
+        }
+        order
+    }
+
     fn find_live(&mut self, wanted: usize) {
         let all: Slots = if wanted == 0 { 0 } else { Slots::MAX >> (Slots::BITS as usize - wanted) };
         self.live = vec![0; self.nodes.len()];
         if wanted == 0 {
             return;
         }
+        let order = self.postorder();
         loop {
             let mut changed = false;
-            for number in (0..self.nodes.len()).rev() {
+            for &number in &order {
                 let live = match self.nodes[number] {
                     Node::Bytes { first, end } => self.ranges[first as usize..end as usize]
                         .iter()
