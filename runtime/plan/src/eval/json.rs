@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::text::{duration_to_text, float_to_text, int_to_text, time_to_text};
-use crate::function::EvalError;
+use crate::function::{EvalError, Plain};
 use crate::value::Value;
 
 /// Lists and maps inside each other; deeper input is refused, deeper values are written as `null`.
@@ -170,15 +170,21 @@ impl<'a> Reader<'a> {
             }
         }
         let mut text = self.bytes[start..self.at].to_vec();
+        self.rest_of_string(&mut text)?;
+        Ok(Cow::Owned(text))
+    }
+
+    /// Appends what a string stands for, up to its closing quote.
+    fn rest_of_string(&mut self, text: &mut Vec<u8>) -> Result<(), EvalError> {
         loop {
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Cow::Owned(text));
+                    return Ok(());
                 }
                 Some(b'\\') => {
                     self.at += 1;
-                    self.escape(&mut text)?;
+                    self.escape(text)?;
                 }
                 Some(0..=0x1f) | None => return Err(self.unexpected("`\"`")),
                 Some(byte) => {
@@ -264,11 +270,9 @@ impl<'a> Reader<'a> {
         }
         // Only ASCII was accepted.
         let text = std::str::from_utf8(&self.bytes[start..self.at]).unwrap_or("");
-        if integer && let Ok(value) = text.parse::<i64>() {
-            return Ok(Value::Int(value));
-        }
-        match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Value::Float(value)),
+        match number(text, integer) {
+            Some(Plain::Int(value)) => Ok(Value::Int(value)),
+            Some(Plain::Float(value)) => Ok(Value::Float(value)),
             _ => Err(EvalError::new(format!("not JSON: the number at byte {start} is out of range"))),
         }
     }
@@ -278,6 +282,21 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
     }
+}
+
+/// The value of a number that is written as JSON has it; `None` when it is out of range.
+pub(super) fn number(text: &str, integer: bool) -> Option<Plain<'static>> {
+    if integer && let Ok(value) = text.parse() {
+        return Some(Plain::Int(value));
+    }
+    text.parse().ok().filter(|value: &f64| value.is_finite()).map(Plain::Float)
+}
+
+/// Appends what a string without its opening quote stands for. It was read before: what is wrong with it is no
+/// matter here.
+pub(super) fn unescape(string: &[u8], out: &mut Vec<u8>) {
+    let mut reader = Reader { bytes: string, at: 0 };
+    let _ = reader.rest_of_string(out);
 }
 
 fn lossy(text: Cow<'_, [u8]>) -> Cow<'_, str> {

@@ -31,6 +31,7 @@ mod condition;
 mod decode;
 mod event;
 mod json;
+mod json_view;
 pub(crate) mod node;
 pub(crate) mod pattern;
 pub(crate) mod prepare;
@@ -43,6 +44,7 @@ mod text;
 pub use compare::{compare_values, values_equal};
 pub use decode::decode;
 pub use json::{JSON_DEPTH_MAX, value_from_json, value_to_json};
+pub use json_view::{Found, JsonNode, JsonTape, Reading, TAPE_ENTRIES_MAX};
 pub use prepare::{REGEX_BYTES_MAX, build_regex};
 pub use text::{
     duration_from_text, duration_to_text, into_text, size_from_text, size_to_text, strftime, time_from_text,
