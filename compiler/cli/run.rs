@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Where state is kept, in place of what the file says
     #[arg(long, value_name = "DIRECTORY", env = "FLOW_DATA")]
     data: Option<PathBuf>,
+    /// Run interceptors by the reference evaluator, without machine code
+    #[arg(long)]
+    no_jit: bool,
     /// Say nothing but faults
     #[arg(long, short)]
     quiet: bool,
@@ -141,7 +144,10 @@ fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Ar
     if !arguments.quiet && arguments.format == RunFormat::Text {
         output::block(&summary.beginning(&arguments.file, &options.data_dir));
     }
-    let registry = flow_stdlib::registry();
+    let mut registry = flow_stdlib::registry();
+    if !arguments.no_jit {
+        registry.compiler = Some(Arc::new(flow_jit::JitCompiler::new()));
+    }
     let end = runtime.block_on(async {
         // Before anything runs: who sees an open port may already ask for a stop.
         let signals = Signals::listen();

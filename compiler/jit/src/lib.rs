@@ -4,8 +4,12 @@
 
 pub mod automaton;
 pub mod code;
+mod compiler;
 pub mod kernels;
 pub mod matcher;
+mod section;
+
+pub use compiler::JitCompiler;
 
 #[cfg(test)]
 pub(crate) mod guard;

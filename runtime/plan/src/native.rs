@@ -24,9 +24,17 @@ pub trait Compiler: Send + Sync {
     /// Whether a step can be part of a section; if not, why.
     fn accepts(&self, code: &ir::Code, functions: &Functions) -> Result<(), String>;
 
-    /// Compiles a section of accepted steps; if that is impossible, why. The same section again gives the same
-    /// code, without work.
-    fn compile(&self, section: &Section<'_>) -> Result<Compiled, String>;
+    /// Compiles a section of accepted steps. The same section again gives the same code, without work.
+    fn compile(&self, section: &Section<'_>) -> Result<Compiled, Refusal>;
+}
+
+/// Why a section is not compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The part that is the reason, when one is: a step, or the route behind the last one. Without it the rest may
+    /// be compiled.
+    pub part: Option<usize>,
+    pub why: String,
 }
 
 /// What is compiled together.

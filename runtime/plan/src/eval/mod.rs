@@ -209,8 +209,8 @@ fn frame_of(expr: &ir::Expr) -> usize {
     highest.min(4_096)
 }
 
-/// Calls `see` for the expression and all inside it. Called after preparing, which has bounded the depth.
-fn visit(expr: &ir::Expr, see: &mut impl FnMut(&ir::Expr)) {
+/// Calls `see` for the expression and all inside it, however deep.
+pub fn visit(expr: &ir::Expr, see: &mut impl FnMut(&ir::Expr)) {
     use ir::Expr::*;
     let mut waiting = vec![expr];
     while let Some(expr) = waiting.pop() {

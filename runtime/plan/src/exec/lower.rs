@@ -153,16 +153,7 @@ impl Lowering<'_> {
         };
         let compiled = match compiler.compile(&section) {
             Ok(compiled) => compiled,
-            Err(why) => {
-                for (step, code) in steps {
-                    self.report_reference(&step.name, why.clone());
-                    parts.push(Part::Step(self.step(step, Made::Code(code))?));
-                }
-                if let Some(route) = route {
-                    self.report_reference(&route.name, why);
-                }
-                return Ok(false);
-            }
+            Err(refusal) => return self.without(steps, route, refusal, parts),
         };
         let mut asks = Vec::with_capacity(compiled.asks.len());
         for ask in &compiled.asks {
@@ -198,6 +189,43 @@ impl Lowering<'_> {
             routes: route.is_some(),
         })));
         Ok(route.is_some())
+    }
+
+    /// As [`Lowering::section`], without the part that cannot be compiled.
+    fn without(
+        &mut self,
+        mut steps: Vec<(&ir::Step, ir::Code)>,
+        route: Option<&ir::Route>,
+        refusal: native::Refusal,
+        parts: &mut Vec<Part>,
+    ) -> Result<bool, ExecError> {
+        match (refusal.part, route) {
+            (Some(part), _) if part < steps.len() => {
+                let behind = steps.split_off(part + 1);
+                let refused = steps.pop();
+                self.section(steps, None, parts)?;
+                if let Some((step, code)) = refused {
+                    self.report_reference(&step.name, refusal.why);
+                    parts.push(Part::Step(self.step(step, Made::Code(code))?));
+                }
+                self.section(behind, route, parts)
+            }
+            (Some(_), Some(route)) => {
+                self.section(steps, None, parts)?;
+                self.report_reference(&route.name, refusal.why);
+                Ok(false)
+            }
+            (_, route) => {
+                for (step, code) in steps {
+                    self.report_reference(&step.name, refusal.why.clone());
+                    parts.push(Part::Step(self.step(step, Made::Code(code))?));
+                }
+                if let Some(route) = route {
+                    self.report_reference(&route.name, refusal.why);
+                }
+                Ok(false)
+            }
+        }
     }
 
     fn report_reference(&mut self, name: &str, why: String) {

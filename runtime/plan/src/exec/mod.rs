@@ -43,6 +43,8 @@ use lower::Lowering;
 use memo::Memo;
 pub use natives::Natives;
 use natives::{Native, Ticket, Turn};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use rows::consistent;
 use runner::Runner;
 pub(crate) use runner::choose_all;
 pub(crate) use writes::Writes;

@@ -66,7 +66,7 @@ pub(super) fn reorder(columns: &mut Columns, order: &[u32]) {
 }
 
 /// Whether all columns are as long as the bodies, and the selection names rows that exist.
-pub(super) fn consistent(batch: &Batch) -> bool {
+pub(crate) fn consistent(batch: &Batch) -> bool {
     let columns = &*batch.columns;
     let rows = columns.bodies.len();
     columns.times.len() == rows

@@ -8,26 +8,9 @@ mod steps;
 use super::*;
 use crate::batch::Columns;
 use crate::interceptor::Lowered;
-use crate::ir::{self, Code, Expr, StepOp, Stmt};
-use crate::plan::{Origin, Output, Target};
-use crate::settings::RegexSetting;
-
-pub(super) const SLOTS: [&str; 6] = ["host", "status", "error", "error_step", "error_at", "kind"];
-
-pub(super) fn plan() -> Plan {
-    let origin = |line| Origin { file: "web.flow".into(), line, column: 3, start: 0, end: 0 };
-    Plan {
-        version: plan::PLAN_VERSION,
-        file: "web.flow".into(),
-        slots: SLOTS.map(String::from).to_vec(),
-        functions: Vec::new(),
-        secrets: Vec::new(),
-        agents: Vec::new(),
-        runtime: Default::default(),
-        claims: Vec::new(),
-        origins: (1..10).map(origin).collect(),
-    }
-}
+use crate::ir::{self, Expr, StepOp, Stmt};
+use crate::testing::programs::{body_matches, plan, program, regex, slot, step};
+use crate::testing::{int, text};
 
 pub(super) fn functions() -> Functions {
     let mut functions = Functions::new();
@@ -42,30 +25,8 @@ pub(super) fn functions() -> Functions {
     functions
 }
 
-pub(super) fn slot(name: &str) -> crate::Slot {
-    crate::Slot(SLOTS.iter().position(|slot| *slot == name).unwrap() as u32)
-}
-
-pub(super) fn step(name: &str, errors: Option<u32>, locals: u32, body: Vec<Stmt>) -> ir::Step {
-    ir::Step { name: name.into(), op: StepOp::Code(Code { locals, body }), origin: OriginId(1), errors }
-}
-
 pub(super) fn to(output: u32) -> ir::Program {
     ir::Program { steps: Vec::new(), end: ir::End::Output(output) }
-}
-
-pub(super) fn program(
-    steps: Vec<ir::Step>,
-    end: ir::End,
-    optional: &[bool],
-    errors: Vec<ir::Program>,
-) -> plan::Program {
-    let outputs = optional.iter().enumerate().map(|(index, &optional)| Output {
-        to: Target::Channel(index as u32),
-        optional,
-        origin: OriginId(0),
-    });
-    plan::Program { name: "web".into(), body: ir::Program { steps, end }, outputs: outputs.collect(), errors }
 }
 
 pub(super) fn executor(program: &plan::Program) -> Executor {
@@ -78,22 +39,6 @@ pub(super) fn batch(bodies: &[&str]) -> Batch {
         columns.push(body.as_bytes(), index as i64).unwrap();
     }
     Batch::new(columns)
-}
-
-pub(super) fn text(value: &str) -> Expr {
-    Expr::Const(ir::Const::Text(value.into()))
-}
-
-pub(super) fn int(value: i64) -> Expr {
-    Expr::Const(ir::Const::Int(value))
-}
-
-pub(super) fn body_matches(pattern: &str) -> Expr {
-    Expr::Matches { value: Box::new(Expr::Body), regex: regex(pattern) }
-}
-
-pub(super) fn regex(pattern: &str) -> RegexSetting {
-    RegexSetting { pattern: pattern.into(), flags: String::new() }
 }
 
 pub(super) fn call(function: &str, arg: Expr) -> Expr {

@@ -1,0 +1,326 @@
+//! The regexes of a section: an automaton and its machine code for each, a search of the whole batch before the
+//! automaton where that pays, and one automaton for all patterns that a route tries on the same text.
+
+use std::collections::HashMap;
+
+use flow_plan::ir::{Expr, ExtractGroup, Route, Stmt};
+use flow_plan::native::Section;
+use flow_plan::settings::RegexSetting;
+use regex_syntax::hir::{Hir, HirKind};
+
+use crate::automaton::{Automaton, Kind, Options};
+use crate::code::{CodeBuilder, FuncId};
+use crate::kernels::Prefilter;
+use crate::matcher::{self, define_matcher};
+
+/// States of one automaton; a regex with more is left to the reference.
+const STATES_MAX: usize = 2_000;
+
+/// Patterns that one automaton tries at once; further ones have their own.
+const SET_PATTERNS_MAX: usize = 32;
+
+/// States of an automaton for many patterns: beyond it, one for each pattern is smaller.
+const SET_STATES_MAX: usize = 600;
+
+/// Regexes of one section; further ones are left to the reference.
+const REGEXES_MAX: usize = 256;
+
+/// What a regex is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Use {
+    /// Whether it matches.
+    Match,
+    /// Where these groups are.
+    Groups(Vec<String>),
+}
+
+impl Use {
+    /// What an extraction wants.
+    pub fn of(groups: &[ExtractGroup]) -> Use {
+        Use::Groups(groups.iter().map(|group| group.group.clone()).collect())
+    }
+}
+
+/// A regex with machine code.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub matcher: FuncId,
+    /// For the body of the events: the number of the search that marks the rows worth a look.
+    pub prefilter: Option<usize>,
+    /// The rows marked are those that match.
+    pub exact: bool,
+    pub groups: Vec<Group>,
+    /// Two for each group.
+    pub slots: usize,
+}
+
+/// A named group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub name: String,
+    pub number: usize,
+    /// It takes part in every match.
+    pub always: bool,
+}
+
+/// Patterns that are tried on one text.
+pub struct Set {
+    pub subject: Expr,
+    pub patterns: Vec<RegexSetting>,
+    pub matcher: FuncId,
+}
+
+/// The regexes of a section.
+#[derive(Default)]
+pub struct Regexes {
+    known: HashMap<(RegexSetting, Use), Result<Known, String>>,
+    pub prefilters: Vec<Prefilter>,
+    pub sets: Vec<Set>,
+}
+
+impl Regexes {
+    /// Compiles all regexes of a section.
+    pub fn compile(section: &Section<'_>, code: &mut CodeBuilder) -> Regexes {
+        let mut regexes = Regexes::default();
+        let mut found = Found::default();
+        for step in &section.steps {
+            found.statements(&step.code.body);
+        }
+        for function in section.functions.user() {
+            found.statements(&function.body);
+        }
+        if let Some(route) = section.route {
+            regexes.compile_sets(route, code);
+            let first = found.uses.len();
+            found.exprs(route.subject.iter().chain(route.arms.iter().filter_map(|arm| arm.when.as_ref())));
+            let sets = &regexes.sets;
+            let in_set = |index: &mut usize, one: &FoundUse| {
+                *index += 1;
+                *index > first
+                    && sets.iter().any(|set| {
+                        Some(&set.subject) == one.subject.as_ref() && set.patterns.contains(&one.regex)
+                    })
+            };
+            let mut index = 0;
+            found.uses.retain(|one| !in_set(&mut index, one));
+        }
+        for one in found.uses {
+            regexes.compile_one(one, code);
+        }
+        regexes
+    }
+
+    /// What a regex of the section became, or why it is left to the reference.
+    pub fn find(&self, regex: &RegexSetting, wanted: &Use) -> Result<&Known, &str> {
+        match self.known.get(&(regex.clone(), wanted.clone())) {
+            Some(Ok(known)) => Ok(known),
+            Some(Err(why)) => Err(why),
+            None => Err("it was not found"),
+        }
+    }
+
+    /// The set that a pattern of the route is in, and its bit.
+    pub fn set_of(&self, subject: &Expr, regex: &RegexSetting) -> Option<(usize, usize)> {
+        let sets = self.sets.iter().enumerate().filter(|(_, set)| set.subject == *subject);
+        sets.filter_map(|(number, set)| Some((number, set.patterns.iter().position(|known| known == regex)?)))
+            .next()
+    }
+
+    /// Whether the regexes of all extractions in some statements have an automaton: nothing of an extraction is left
+    /// without it.
+    pub fn check_extractions(&self, statements: &[Stmt]) -> Result<(), String> {
+        for statement in statements {
+            match statement {
+                Stmt::Extract { regex, groups, .. } => {
+                    self.find(regex, &Use::of(groups))
+                        .map_err(|why| format!("`/{}/`: {why}", regex.pattern))?;
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    self.check_extractions(then)?;
+                    self.check_extractions(otherwise)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn compile_one(&mut self, one: FoundUse, code: &mut CodeBuilder) {
+        let on_body = one.subject == Some(Expr::Body) && one.wanted == Use::Match;
+        let place = (one.regex, one.wanted);
+        if !self.known.contains_key(&place) {
+            let number = self.known.len();
+            let known = if number >= REGEXES_MAX {
+                Err(format!("there are more than {REGEXES_MAX} regexes"))
+            } else {
+                compile_regex(&place.0, &place.1, number, code)
+            };
+            self.known.insert(place.clone(), known);
+        }
+        if let Some(Ok(known)) = self.known.get_mut(&place)
+            && on_body
+            && known.prefilter.is_none()
+            && let Some(prefilter) = Prefilter::new(&[&place.0])
+        {
+            known.exact = prefilter.is_exact();
+            known.prefilter = Some(self.prefilters.len());
+            self.prefilters.push(prefilter);
+        }
+    }
+
+    /// Conditions of a route that match the same text against several patterns.
+    fn compile_sets(&mut self, route: &Route, code: &mut CodeBuilder) {
+        let mut found = Found::default();
+        found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
+        let mut groups: Vec<(Expr, Vec<RegexSetting>)> = Vec::new();
+        for one in found.uses {
+            let Some(subject @ (Expr::Body | Expr::Header(_) | Expr::Local(0))) = one.subject else {
+                continue;
+            };
+            match groups.iter_mut().find(|(known, _)| *known == subject) {
+                Some((_, patterns)) if patterns.contains(&one.regex) => {}
+                Some((_, patterns)) => patterns.push(one.regex),
+                None => groups.push((subject, vec![one.regex])),
+            }
+        }
+        for (subject, patterns) in groups {
+            if patterns.len() < 2 || patterns.len() > SET_PATTERNS_MAX {
+                continue;
+            }
+            let all: Vec<&RegexSetting> = patterns.iter().collect();
+            let options = Options { states_max: SET_STATES_MAX, wanted: Vec::new(), quit_beyond_ascii: true };
+            let Ok(automaton) = Automaton::new(&all, Kind::Set, &options) else { continue };
+            let name = format!("set{}", self.sets.len());
+            let options = matcher::Options::default();
+            if let Ok(matcher) = define_matcher(code, &name, &automaton, &options, &mut Vec::new()) {
+                self.sets.push(Set { subject, patterns, matcher });
+            }
+        }
+    }
+}
+
+fn compile_regex(
+    regex: &RegexSetting,
+    wanted: &Use,
+    number: usize,
+    code: &mut CodeBuilder,
+) -> Result<Known, String> {
+    let (groups, count) = groups_of(regex)?;
+    let (kind, slots) = match wanted {
+        Use::Match => (Kind::Bool, Vec::new()),
+        Use::Groups(names) => {
+            let mut slots = vec![false; count * 2];
+            for group in groups.iter().filter(|group| names.contains(&group.name)) {
+                slots[group.number * 2] = true;
+                slots[group.number * 2 + 1] = true;
+            }
+            (Kind::Captures, slots)
+        }
+    };
+    let options = Options { states_max: STATES_MAX, wanted: slots, quit_beyond_ascii: true };
+    let automaton = Automaton::new(&[regex], kind, &options).map_err(|refusal| refusal.to_string())?;
+    let name = format!("regex{number}");
+    let options = matcher::Options::default();
+    let matcher = define_matcher(code, &name, &automaton, &options, &mut Vec::new())
+        .map_err(|error| error.to_string())?;
+    Ok(Known { matcher, prefilter: None, exact: false, groups, slots: count * 2 })
+}
+
+/// The named groups of a regex, and how many it has with those without a name and the whole match.
+fn groups_of(regex: &RegexSetting) -> Result<(Vec<Group>, usize), String> {
+    let has = |flag: char| regex.flags.contains(flag);
+    let hir = regex_syntax::ParserBuilder::new()
+        .utf8(false)
+        .case_insensitive(has('i'))
+        .multi_line(has('m'))
+        .dot_matches_new_line(has('s'))
+        .ignore_whitespace(has('x'))
+        .build()
+        .parse(&regex.pattern)
+        .map_err(|error| error.to_string())?;
+    let mut groups = Vec::new();
+    let mut highest = 0;
+    let mut waiting: Vec<(&Hir, bool)> = vec![(&hir, true)];
+    while let Some((hir, always)) = waiting.pop() {
+        match hir.kind() {
+            HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => {}
+            HirKind::Repetition(repetition) => waiting.push((&repetition.sub, always && repetition.min > 0)),
+            HirKind::Capture(capture) => {
+                highest = highest.max(capture.index as usize);
+                if let Some(name) = &capture.name {
+                    groups.push(Group { name: name.to_string(), number: capture.index as usize, always });
+                }
+                waiting.push((&capture.sub, always));
+            }
+            HirKind::Concat(parts) => waiting.extend(parts.iter().map(|part| (part, always))),
+            HirKind::Alternation(parts) => waiting.extend(parts.iter().map(|part| (part, false))),
+        }
+    }
+    Ok((groups, highest + 1))
+}
+
+struct FoundUse {
+    subject: Option<Expr>,
+    regex: RegexSetting,
+    wanted: Use,
+}
+
+/// Regexes in statements and expressions, in their order.
+#[derive(Default)]
+struct Found {
+    uses: Vec<FoundUse>,
+}
+
+impl Found {
+    fn exprs<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>) {
+        for expr in exprs {
+            flow_plan::eval::visit(expr, &mut |expr| {
+                let (value, regex) = match expr {
+                    Expr::Matches { value, regex } => (value, regex),
+                    Expr::MatchesDynamic { value, regex, .. } => match &**regex {
+                        Expr::Const(flow_plan::ir::Const::Regex(regex)) => (value, regex),
+                        _ => return,
+                    },
+                    _ => return,
+                };
+                self.uses.push(FoundUse {
+                    subject: Some((**value).clone()),
+                    regex: regex.clone(),
+                    wanted: Use::Match,
+                });
+            });
+        }
+    }
+
+    fn statements(&mut self, statements: &[Stmt]) {
+        for statement in statements {
+            match statement {
+                Stmt::Set { value, .. }
+                | Stmt::SetHeader { value, .. }
+                | Stmt::SetBody { value }
+                | Stmt::SetTime { value }
+                | Stmt::Expr { value } => self.exprs([value]),
+                Stmt::Return { value } => self.exprs(value),
+                Stmt::If { condition, then, otherwise } => {
+                    self.exprs([condition]);
+                    self.statements(then);
+                    self.statements(otherwise);
+                }
+                Stmt::Extract { subject, regex, groups, .. } => {
+                    self.exprs([subject]);
+                    self.exprs(groups.iter().filter_map(|group| group.convert.as_ref()));
+                    self.uses.push(FoundUse { subject: None, regex: regex.clone(), wanted: Use::of(groups) });
+                }
+                // Run by the reference.
+                Stmt::For { .. }
+                | Stmt::SetPath { .. }
+                | Stmt::RemoveHeader { .. }
+                | Stmt::RemoveHeaders { .. }
+                | Stmt::Drop
+                | Stmt::Pass
+                | Stmt::Fail { .. }
+                | Stmt::Emit { .. } => {}
+            }
+        }
+    }
+}
