@@ -49,15 +49,18 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
     names
 }
 
-fn members() -> Vec<String> {
+/// A list of texts in the root manifest.
+fn list(key: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
-    let list = |key: &str| -> Vec<String> {
-        let start = text.find(key).unwrap_or_else(|| panic!("no {key}")) + key.len();
-        let end = start + text[start..].find(']').unwrap();
-        text[start..end].split('"').skip(1).step_by(2).map(str::to_owned).collect()
-    };
-    let members = list("\nmembers = [");
-    let mut default_members = list("\ndefault-members = [");
+    let key = format!("\n{key} = [");
+    let start = text.find(&key).unwrap_or_else(|| panic!("no {key}")) + key.len();
+    let end = start + text[start..].find(']').unwrap();
+    text[start..end].split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn members() -> Vec<String> {
+    let members = list("members");
+    let mut default_members = list("default-members");
     default_members.retain(|one| one != ".");
     assert_eq!(members, default_members, "plain `cargo test` must mean every crate");
     members
@@ -83,5 +86,22 @@ fn some_libraries_have_one_user() {
         for (library, user) in ONLY_USER {
             assert!(folder == *user || !names.contains(*library), "{folder} must not know {library}");
         }
+    }
+}
+
+/// What is only compared with in a benchmark (VRL brings some two hundred libraries) is built by nobody who does not
+/// ask for that benchmark.
+#[test]
+fn contenders_are_no_part_of_the_build() {
+    const CONTENDERS: &str = "tests/bench/contenders";
+    assert_eq!(list("exclude"), [CONTENDERS]);
+    assert!(!members().iter().any(|member| member.starts_with(CONTENDERS)));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(CONTENDERS);
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\n[workspace]\n"), "it is a workspace of its own");
+    assert!(folder.join("Cargo.lock").is_file(), "with its own lock file");
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    for library in ["vrl", "pcre2"] {
+        assert!(!lock.contains(&format!("name = \"{library}\"\n")), "the project must not know {library}");
     }
 }

@@ -2,7 +2,8 @@
 //! filter that keeps half of the lines, and the whole chain (filter, ten groups, route into three files).
 //!
 //! All are processes of their own, run in turn; the table gives medians of wall time, CPU seconds per GB of input
-//! and peak memory. `cargo bench --bench end_to_end -- [MEGABYTES] [RUNS]`; what both write is compared first.
+//! and peak memory, and how long the chain takes from the start of the process to its first event out.
+//! `cargo bench --bench end_to_end -- [MEGABYTES] [RUNS]`; what both write is compared first.
 
 #[path = "../support/logs.rs"]
 #[allow(dead_code, reason = "only one shape is measured")]
@@ -11,7 +12,7 @@ mod logs;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use logs::{Logs, Shape};
@@ -161,8 +162,8 @@ fn measure_child(command: &[String]) {
     let begin = Instant::now();
     let status = Command::new(&command[0])
         .args(&command[1..])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .status()
         .unwrap();
     let wall = begin.elapsed().as_secs_f64();
@@ -206,7 +207,53 @@ fn compare_all(args: &[String]) {
             );
         }
     }
+    println!("chain: start to first event out {:>21.1} ms", first_event_ms(&folder, runs));
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Bytes of input for the time to the first event: a batch or two.
+const FIRST_EVENT_INPUT: u64 = 1 << 20;
+
+/// Milliseconds from the start of the process, which compiles the chain, to the first byte that it writes to a pipe:
+/// the median.
+fn first_event_ms(folder: &Path, runs: usize) -> f64 {
+    let folder = folder.join("first");
+    fs::create_dir_all(&folder).unwrap();
+    let (input, _) = make_input(&folder, FIRST_EVENT_INPUT);
+    let program = folder.join("first.flow");
+    let state = text(&folder.join("state"));
+    // The sinks keep their names; all of them write to the standard output.
+    let chain: String = chain_flow(&text(&input), &text(&folder))
+        .lines()
+        .filter(|line| !line.starts_with("sink "))
+        .map(|line| {
+            ["served", "refused", "failed"]
+                .iter()
+                .fold(line.to_owned(), |line, sink| line.replace(&format!("-> {sink}"), "-> console"))
+                + "\n"
+        })
+        .collect();
+    fs::write(&program, format!("runtime {{ data: \"{state}\" }}\n{chain}")).unwrap();
+    let run = |_| {
+        let _ = fs::remove_dir_all(&state);
+        let begin = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_flowc"))
+            .args(["run", &text(&program)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0]).unwrap();
+        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+        assert!(child.wait().unwrap().success(), "the chain failed");
+        ms
+    };
+    let mut ms: Vec<f64> = (0..runs).map(run).collect();
+    ms.sort_by(f64::total_cmp);
+    ms[ms.len() / 2]
 }
 
 /// The costs of the program by hand and of `flowc`.
