@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use flow_agent::{Context, Fault};
 use flow_plan::Settings;
-use flow_plan::interceptor::LowerContext;
+use flow_plan::interceptor::{LowerContext, Lowered};
 use flow_plan::plan::OriginId;
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ struct Declared {
     /// (name, type), parameters first; without defaults and docs.
     settings: Vec<(String, String)>,
     absent: bool,
+    /// Interceptors: batches must pass one after the other.
+    stateful: bool,
 }
 
 /// All kinds of all files.
@@ -38,11 +40,13 @@ fn declared() -> Vec<Declared> {
                 };
                 in_body = code.ends_with('{');
                 let (word, name) = (word.to_owned(), rest[..end].to_owned());
-                kinds.push(Declared { word, name, settings, absent: is_absent(code) });
+                let (absent, stateful) = (can(code, "absent"), can(code, "stateful"));
+                kinds.push(Declared { word, name, settings, absent, stateful });
             } else if code.starts_with('}') {
                 in_body = false;
                 if let Some(kind) = kinds.last_mut() {
-                    kind.absent |= is_absent(code);
+                    kind.absent |= can(code, "absent");
+                    kind.stateful |= can(code, "stateful");
                 }
             } else if in_body
                 && let Some(setting) = setting(code)
@@ -55,14 +59,9 @@ fn declared() -> Vec<Declared> {
     kinds
 }
 
-fn is_absent(clauses: &str) -> bool {
+fn can(clauses: &str, ability: &str) -> bool {
     clauses.split_once(" can ").is_some_and(|(_, abilities)| {
-        abilities
-            .split(" sets ")
-            .next()
-            .unwrap_or_default()
-            .split(", ")
-            .any(|ability| ability.trim() == "absent")
+        abilities.split(" sets ").next().unwrap_or_default().split(", ").any(|known| known.trim() == ability)
     })
 }
 
@@ -180,7 +179,10 @@ fn declared_settings_are_the_settings_of_the_code() {
                 "channel" => registry.channels[name](settings, &context).map(drop).map_err(said),
                 "interceptor" => {
                     let lower = registry.interceptors.get(name).expect("it is registered");
-                    lower(settings, &lower_context).map(drop).map_err(|error| error.message)
+                    let lowered = lower(settings, &lower_context).map_err(|error| error.message)?;
+                    let native = matches!(lowered, Lowered::Native(_));
+                    assert_eq!(kind.stateful, native, "`stateful` of `{name}`, and what its code gives");
+                    Ok(())
                 }
                 _ => Ok(()),
             }

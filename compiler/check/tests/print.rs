@@ -58,6 +58,18 @@ fn agents_groups_and_topics() {
     print_all("agents", &made);
 }
 
+/// Where the flow uses more than one core, and why it does not where it does not.
+#[test]
+fn cores() {
+    let made = make(
+        "interceptor once = dedupe\ninterceptor half = filter\nchannel buf = memory\n\
+         http \":1\" -> half -> console\nhttp \":2\" -> half -> once -> console\n\
+         http \":3\" -> buf\nbuf -> half -> console",
+    );
+    assert_eq!(made.told(), "");
+    compare("cores.plan", &print::plan_text_with(&made.plan(), Some(&library(KINDS))));
+}
+
 #[test]
 fn secrets_do_not_show() {
     let mut made = make("source web = tail \"x\"\nsink out = store \"u\" { batch: 5 }\nweb -> out");

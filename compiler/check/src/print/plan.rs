@@ -207,6 +207,53 @@ impl Page<'_> {
             }
             self.line(6, &format!("cost: {}", parts.join(", ")));
         }
+        if let Some(cores) = self.cores(agent, program) {
+            self.line(6, &format!("cores: {cores}"));
+        }
+    }
+
+    /// How many cores a program uses, and why; the same on every machine. Nothing when it has nothing to do, or
+    /// when the kinds are not known.
+    fn cores(&self, agent: &Agent, program: &Program) -> Option<String> {
+        let mut stateful = Vec::new();
+        let mut works = false;
+        let mut bodies: Vec<&ir::Program> = program.errors.iter().chain([&program.body]).collect();
+        let mut library = self.library.is_some();
+        while let Some(body) = bodies.pop() {
+            works |= !body.steps.is_empty();
+            for step in &body.steps {
+                let StepOp::Kind { kind, .. } = &step.op else { continue };
+                match self.extern_of(ExternWord::Interceptor, kind) {
+                    Some(item) if item.abilities.iter().any(|one| one.text == "stateful") => {
+                        stateful.push(format!("`{}`", step.name));
+                    }
+                    Some(_) => {}
+                    None => library = false,
+                }
+            }
+            match &body.end {
+                End::Output(_) | End::Discard => {}
+                // The first branch is the next to be read: steps are named in the order of the text.
+                End::Copy(branches) => bodies.extend(branches.iter().rev()),
+                End::Route(route) => {
+                    works = true;
+                    bodies.extend(route.arms.iter().rev().map(|arm| &arm.then));
+                }
+            }
+        }
+        if !works || !library {
+            return None;
+        }
+        let index = agent.programs.iter().position(|one| std::ptr::eq(one, program))? as u32;
+        stateful.dedup();
+        Some(if !agent.sources.iter().any(|source| source.program == index) {
+            "one, a transaction at a time".to_owned()
+        } else if stateful.is_empty() {
+            "all, as soon as the source is faster than one; the order is kept".to_owned()
+        } else {
+            let keep = if stateful.len() == 1 { "keeps" } else { "keep" };
+            format!("one, {} {keep} state", stateful.join(" and "))
+        })
     }
 
     fn body(&mut self, agent: &Agent, program: &Program, body: &ir::Program, indent: usize) {
