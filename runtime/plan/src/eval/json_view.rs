@@ -297,8 +297,10 @@ impl Reader<'_> {
                 return Err(Reading::Refused);
             }
             let (start, end, escaped) = self.string()?;
-            // Such a key can equal one that is written otherwise.
-            unsure |= escaped || str::from_utf8(&self.bytes[start..end]).is_err();
+            // A key with an escape or that is not UTF-8 can equal one that is written otherwise.
+            let key = &self.bytes[start..end];
+            unsure |= escaped
+                || (!key.iter().fold(0, |all, byte| all | byte).is_ascii() && str::from_utf8(key).is_err());
             self.space();
             self.expect(b':')?;
             self.space();

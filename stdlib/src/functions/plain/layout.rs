@@ -5,19 +5,15 @@
 /// Bytes of the longest text that a layout can have.
 pub const WIDTH_MAX: usize = 40;
 /// Bytes that are looked at together.
-const WINDOW: usize = 48;
-/// Where parts that a layout does not have are read: zeros.
-const ZEROS: usize = WINDOW;
-/// A power of two, so that a place needs no check of its bounds.
-const ROOM: usize = 64;
+const WINDOW: usize = 16;
 
 /// Where in a text the parts of a time stand.
 #[derive(Clone, Debug)]
 pub struct Layout {
     width: usize,
     /// By byte: the least one allowed, and how many more there are above it.
-    low: [u8; WINDOW],
-    span: [u8; WINDOW],
+    low: [u8; WIDTH_MAX],
+    span: [u8; WIDTH_MAX],
     year: Option<usize>,
     month: Option<usize>,
     month_by_name: bool,
@@ -53,9 +49,8 @@ impl Layout {
     pub fn new(format: &[u8]) -> Option<Layout> {
         let mut layout = Layout {
             width: 0,
-            // What a text does not fill is zeros.
-            low: [b'0'; WINDOW],
-            span: [0; WINDOW],
+            low: [0; WIDTH_MAX],
+            span: [0; WIDTH_MAX],
             year: None,
             month: None,
             month_by_name: false,
@@ -66,7 +61,7 @@ impl Layout {
             ms: None,
             fraction_digits: 0,
             offset: None,
-            offset_minute: ZEROS,
+            offset_minute: 0,
         };
         layout.read(format)?;
         let complete = layout.year.is_some() && layout.month.is_some() && layout.day.is_some();
@@ -211,37 +206,56 @@ impl Layout {
         self.offset.is_some()
     }
 
+    /// Whether every byte of a text of this width is what the layout has there.
+    #[inline]
+    fn fits(&self, text: &[u8]) -> bool {
+        let window = |at: usize| {
+            let (Some(bytes), Some(low), Some(span)) = (
+                text.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()),
+                self.low[at..].first_chunk::<WINDOW>(),
+                self.span[at..].first_chunk::<WINDOW>(),
+            ) else {
+                return false;
+            };
+            let mut wrong = 0;
+            for at in 0..WINDOW {
+                wrong |= u8::from(bytes[at].wrapping_sub(low[at]) > span[at]);
+            }
+            wrong == 0
+        };
+        if self.width < WINDOW {
+            let allowed = self.low.iter().zip(&self.span);
+            return text.iter().zip(allowed).all(|(byte, (low, span))| byte.wrapping_sub(*low) <= *span);
+        }
+        // The last window overlaps the one before.
+        let last = window(self.width - WINDOW);
+        window(0) & last & (self.width <= 2 * WINDOW || window(WINDOW))
+    }
+
     /// Reads a text; `None` when it is not exactly of this layout, or not a time.
     #[inline]
     pub fn parse(&self, text: &[u8]) -> Option<Parts> {
         if text.len() != self.width {
             return None;
         }
-        let mut bytes = [b'0'; ROOM];
-        bytes[..text.len()].copy_from_slice(text);
-        let mut wrong = 0;
-        for ((byte, low), span) in bytes[..WINDOW].iter().zip(&self.low).zip(&self.span) {
-            wrong |= u8::from(byte.wrapping_sub(*low) > *span);
+        if !self.fits(text) {
+            return None;
         }
-        let digit = |at: usize| i32::from(bytes[at % ROOM]) - i32::from(b'0');
+        let digit = |at: usize| i32::from(text[at]) - i32::from(b'0');
         let two = |at: usize| digit(at) * 10 + digit(at + 1);
-        let place = |part: Option<usize>| part.unwrap_or(ZEROS);
-        let year_at = place(self.year);
-        let year = two(year_at) * 100 + two(year_at + 2);
-        let month_at = place(self.month);
-        let month = if self.month_by_name {
-            month_of([bytes[month_at % ROOM], bytes[(month_at + 1) % ROOM], bytes[(month_at + 2) % ROOM]])
-        } else {
-            two(month_at)
+        let part = |place: Option<usize>| place.map_or(0, two);
+        let year = self.year.map_or(0, |at| two(at) * 100 + two(at + 2));
+        let month = match self.month {
+            Some(at) if self.month_by_name => month_of([text[at], text[at + 1], text[at + 2]]),
+            place => part(place),
         };
-        let day = two(place(self.day));
-        let (hour, minute, second) =
-            (two(place(self.hour)), two(place(self.minute)), two(place(self.second)));
-        let ms_at = place(self.ms);
-        let ms = two(ms_at) * 10 + digit(ms_at + 2);
-        let offset_at = place(self.offset);
-        let (offset_hour, offset_minute) = (two(offset_at + 1), two(self.offset_minute));
-        let sign = bytes[offset_at % ROOM];
+        let (day, hour, minute) = (part(self.day), part(self.hour), part(self.minute));
+        let second = part(self.second);
+        let ms = self.ms.map_or(0, |at| two(at) * 10 + digit(at + 2));
+        let (sign, offset_hour, offset_minute) = match self.offset {
+            Some(at) => (text[at], two(at + 1), two(self.offset_minute)),
+            None => (b'+', 0, 0),
+        };
         let exists = (1..=9998).contains(&year)
             & (1..=12).contains(&month)
             & (day >= 1)
@@ -252,7 +266,7 @@ impl Layout {
             & (offset_hour < 24)
             & (offset_minute < 60)
             & (sign != b',');
-        if (wrong != 0) | !exists {
+        if !exists {
             return None;
         }
         let offset = offset_hour * 60 + offset_minute;
@@ -286,22 +300,27 @@ impl Parts {
     }
 }
 
-/// Days since 1970-01-01 of a date of a year from 1 on (Hinnant, "chrono-compatible low-level date algorithms").
+/// Days of a year before each month, from 1; the rest is there so that no month of two digits needs a check.
+const DAYS_BEFORE: [u16; 16] = [0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 0, 0, 0];
+const MONTH_DAYS: [u8; 16] = [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0, 0, 0];
+
+fn is_leap(year: i32) -> bool {
+    // Every hundredth year is none but every four hundredth: a multiple of 25 and 16 is one of 400.
+    let year = year as u32;
+    if year.is_multiple_of(25) { year.is_multiple_of(16) } else { year.is_multiple_of(4) }
+}
+
+/// Days since 1970-01-01 of a date of a year from 1 on.
 fn days_from_civil(year: i32, month: i32, day: i32) -> i32 {
-    let year = year - i32::from(month <= 2);
-    let (era, year_of_era) = (year / 400, year % 400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    let before = (year - 1) as u32;
+    let centuries = before / 100;
+    let days = before * 365 + before / 4 - centuries + centuries / 4;
+    let leap_day = month > 2 && is_leap(year);
+    days as i32 + i32::from(DAYS_BEFORE[month as usize % 16]) + i32::from(leap_day) + day - 719_163
 }
 
 fn month_days(year: i32, month: i32) -> i32 {
-    if month == 2 {
-        let leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0));
-        return 28 + i32::from(leap);
-    }
-    // 31 in odd months up to July, in even ones from August on.
-    30 + ((month + (month >> 3)) & 1)
+    i32::from(MONTH_DAYS[month as usize % 16]) + i32::from(month == 2 && is_leap(year))
 }
 
 const MONTHS: [&[u8; 3]; 12] =
