@@ -55,6 +55,8 @@ struct Shared {
     state: Mutex<State>,
     /// Something can be taken, or never will be.
     readable: Notify,
+    /// What [`Channel::filled`] waits for may have come.
+    filled: Notify,
 }
 
 #[derive(Default)]
@@ -71,6 +73,8 @@ struct State {
     /// Events accepted since the start: the position of the next one.
     next_position: u64,
     next_ticket: u64,
+    /// How many events [`Channel::filled`] waits for; zero when nobody asks.
+    wanted: u64,
     closed: bool,
     /// Nobody will take any more: what is given back is dropped.
     abandoned: bool,
@@ -100,7 +104,12 @@ impl MemoryQueue {
             take_bytes_max: limits.take_bytes_max.max(1),
         };
         MemoryQueue {
-            shared: Arc::new(Shared { limits, state: Mutex::new(State::default()), readable: Notify::new() }),
+            shared: Arc::new(Shared {
+                limits,
+                state: Mutex::new(State::default()),
+                readable: Notify::new(),
+                filled: Notify::new(),
+            }),
         }
     }
 
@@ -124,14 +133,16 @@ impl Channel for MemoryQueue {
             }
             if state.waiting.is_empty() && self.shared.fits(&state, batch.len() as u64, bytes) {
                 state.admit(batch, bytes);
-                drop(state);
-                self.shared.readable.notify_one();
+                self.shared.admitted(state);
                 return Ok(());
             }
             let (sender, accepted) = oneshot::channel();
             let ticket = state.next_ticket;
             state.next_ticket += 1;
             state.waiting.push_back(Waiting { ticket, batch, bytes, accepted: sender });
+            if state.wanted > 0 {
+                self.shared.filled.notify_one();
+            }
             (ticket, accepted)
         };
         let _leave = LeaveLine { shared: &self.shared, ticket };
@@ -152,9 +163,23 @@ impl Channel for MemoryQueue {
             return Err(Rejected { batch, closed: false });
         }
         state.admit(batch, bytes);
-        drop(state);
-        self.shared.readable.notify_one();
+        self.shared.admitted(state);
         Ok(())
+    }
+
+    async fn filled(&self, events: u64) {
+        loop {
+            let filled = self.shared.filled.notified();
+            {
+                let mut state = self.shared.lock();
+                if state.events >= events || !state.waiting.is_empty() || state.closed {
+                    state.wanted = 0;
+                    return;
+                }
+                state.wanted = events;
+            }
+            filled.await;
+        }
     }
 
     async fn take(&self, events_max: usize) -> Result<Option<Box<dyn Transaction>>, ChannelError> {
@@ -190,6 +215,7 @@ impl Channel for MemoryQueue {
         // Their senders hear `Closed`, their sources that the events are lost.
         drop(waiting);
         self.shared.readable.notify_one();
+        self.shared.filled.notify_one();
     }
 
     fn abandon(&self) {
@@ -225,6 +251,16 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole between statements: no user code runs under the lock.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Something was let in.
+    fn admitted(&self, state: MutexGuard<'_, State>) {
+        let filled = state.wanted > 0 && state.events >= state.wanted;
+        drop(state);
+        self.readable.notify_one();
+        if filled {
+            self.filled.notify_one();
+        }
     }
 
     fn fits(&self, state: &State, events: u64, bytes: u64) -> bool {

@@ -32,6 +32,13 @@ pub trait Channel: Send + Sync {
     /// until there are some. `None`: closed and empty. Cancel safe: a wait that is given up takes nothing.
     async fn take(&self, events_max: usize) -> Result<Option<Box<dyn Transaction>>, ChannelError>;
 
+    /// Resolves when at least `events` are there to be taken, when somebody waits for room, or when the channel is
+    /// closed: then waiting for more makes no larger batch. A channel that cannot tell never resolves. One caller at
+    /// a time; giving up the wait changes nothing.
+    async fn filled(&self, _events: u64) {
+        std::future::pending().await
+    }
+
     /// No more puts; `take` empties what is there and then gives `None`.
     fn close(&self);
 

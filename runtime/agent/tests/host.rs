@@ -466,6 +466,23 @@ async fn small_batches_that_wait_are_written_together() {
     assert_eq!(world.written("out")[1..], numbers(0..50));
 }
 
+/// A drain waited out its linger although its channel was full: a copy of a file spent more than half of its time
+/// with everybody waiting for that moment to pass.
+#[tokio::test(start_paused = true)]
+async fn nobody_lingers_over_a_channel_that_is_full() {
+    let world = World::new();
+    let plan = Draft::line(&world, 10).plan();
+    let began = tokio::time::Instant::now();
+    let running = world.start_with(&plan, |options| options.linger = Duration::from_secs(10)).unwrap();
+    for number in numbers(0..200) {
+        world.send("in", &[&number]);
+    }
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert_eq!(world.written("out"), numbers(0..200));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn input_that_a_source_refuses_is_kept_as_dead_letters() {
     let world = World::new();

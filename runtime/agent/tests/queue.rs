@@ -208,6 +208,28 @@ async fn take_wakes_up_for_a_put_and_for_the_end() {
 }
 
 #[tokio::test]
+async fn a_wait_for_more_ends_when_there_is_enough_or_no_more_can_come() {
+    let queue = queue(5);
+    let mut enough = Box::pin(queue.filled(3));
+    queue.put(batch(&["a", "b"])).await.unwrap();
+    assert!(is_pending(&mut enough).await);
+    queue.put(batch(&["c"])).await.unwrap();
+    enough.await;
+    queue.filled(3).await;
+    // Somebody waits for room.
+    let mut full = Box::pin(queue.filled(1_000));
+    assert!(is_pending(&mut full).await);
+    let mut put = Box::pin(queue.put(batch(&["d", "e", "f"])));
+    assert!(is_pending(&mut put).await);
+    full.await;
+    drop(put);
+    let mut closed = Box::pin(queue.filled(1_000));
+    assert!(is_pending(&mut closed).await);
+    queue.close();
+    closed.await;
+}
+
+#[tokio::test]
 async fn abandoning_loses_what_is_there_and_what_comes_back() {
     let queue = queue(10);
     let (first, mut first_receipt) = with_receipt(batch(&["a"]));

@@ -90,7 +90,7 @@ impl Drain {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::new(self.linger);
         loop {
-            if let Step::End(end) = self.linger(&pace, &mut tick).await {
+            if let Step::End(end) = self.linger(&pace, events_max, &mut tick).await {
                 return end;
             }
             let channel = self.channel.clone();
@@ -235,11 +235,17 @@ impl Drain {
     }
 
     /// Many small batches that come faster than this are worth a short wait, so that they are written together;
-    /// an event that comes alone is written at once.
-    async fn linger(&mut self, pace: &Pace, tick: &mut Interval) -> Step {
-        match pace.until() {
-            Some(time) if self.phase.borrow().eq(&Phase::Running) => self.wait_until(time, tick).await,
-            _ => Step::Next,
+    /// an event that comes alone is written at once. The wait ends when there is enough, or no room for more.
+    async fn linger(&mut self, pace: &Pace, events_max: usize, tick: &mut Interval) -> Step {
+        let Some(time) = pace.until().filter(|_| *self.phase.borrow() == Phase::Running) else {
+            return Step::Next;
+        };
+        let channel = self.channel.clone();
+        tokio::select! {
+            biased;
+            // A batch as large as those that need no wait.
+            () = channel.filled(events_max as u64 / 2) => Step::Next,
+            waited = self.wait_until(time, tick) => waited,
         }
     }
 
