@@ -99,6 +99,7 @@ pub struct Functions {
     by_name: BTreeMap<&'static str, FunctionImpl>,
     varying: BTreeSet<&'static str>,
     plain: BTreeMap<&'static str, PlainMaker>,
+    json_readers: BTreeSet<&'static str>,
     user: Arc<[ir::Function]>,
     slots: Arc<[String]>,
 }
@@ -141,6 +142,18 @@ impl Functions {
         }
     }
 
+    /// Says that a function of one text is [`crate::eval::value_from_json`] and fails for anything but text: what it
+    /// gives need not be made when only parts of it are used.
+    pub fn add_json_reader(&mut self, name: &'static str) {
+        assert!(self.by_name.contains_key(name), "function `{name}` is not registered");
+        self.json_readers.insert(name);
+    }
+
+    /// See [`Functions::add_json_reader`].
+    pub fn reads_json(&self, name: &str) -> bool {
+        self.json_readers.contains(name)
+    }
+
     /// Functions with a plain form.
     pub fn plain_names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.plain.keys().copied()
@@ -158,6 +171,7 @@ impl Functions {
             by_name: self.by_name.clone(),
             varying: self.varying.clone(),
             plain: self.plain.clone(),
+            json_readers: self.json_readers.clone(),
             user: plan.functions.clone().into(),
             slots: plan.slots.clone().into(),
         }

@@ -11,6 +11,7 @@ use super::args::{Answer, Entries, check_bytes, read, take, text};
 
 pub fn add(functions: &mut Functions) {
     functions.add("json", json);
+    functions.add_json_reader("json");
     functions.add("to_json", to_json);
     functions.add("to_json_pretty", to_json_pretty);
 }

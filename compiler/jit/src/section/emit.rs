@@ -18,6 +18,7 @@ use flow_plan::native::Ask;
 use flow_plan::{Slot, Value as PlanValue};
 
 use super::frame;
+use super::json::View;
 use super::regexes::Regexes;
 use super::runtime;
 use super::values::{BOOL, DURATION, FLOAT, Home, INT, Kinds, NULL, OTHER, SIZE, TEXT, TIME, Val};
@@ -32,6 +33,8 @@ pub struct Held {
     pub types: Vec<Box<Type>>,
     pub texts: Vec<Box<Vec<Vec<u8>>>>,
     pub values: Vec<Box<PlanValue<'static>>>,
+    pub readers: Vec<Box<runtime::Reader>>,
+    pub paths: Vec<Box<runtime::Path>>,
     /// Constants that the section writes into the arena, by number.
     pub written: Vec<Vec<u8>>,
 }
@@ -40,6 +43,8 @@ pub struct Held {
 #[derive(Clone, Default)]
 pub struct State {
     pub locals: Vec<Val>,
+    /// Locals whose value is still a text that was read as JSON.
+    pub views: BTreeMap<u32, View>,
     /// Headers the step has set and not written yet: text or null.
     pub headers: BTreeMap<u32, Val>,
     pub body: Option<Val>,
@@ -395,8 +400,8 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
         reads.expr(expr);
         let mut inputs: Vec<(u32, u32, Val)> = Vec::new();
         for local in reads.locals {
-            if let Some(value) = self.state.locals.get(local as usize) {
-                inputs.push((runtime::LOCAL, local, *value));
+            if let Some(value) = self.local(local) {
+                inputs.push((runtime::LOCAL, local, value));
             }
         }
         for (slot, value) in &self.state.headers {

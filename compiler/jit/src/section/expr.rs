@@ -27,8 +27,8 @@ impl Emitter<'_, '_, '_> {
                 Some(value) => value,
                 None => return self.ask(expr, "it cannot be built"),
             },
-            Expr::Local(local) => match self.state.locals.get(*local as usize) {
-                Some(value) => *value,
+            Expr::Local(local) => match self.local(*local) {
+                Some(value) => value,
                 None => return self.ask(expr, "there is no such local"),
             },
             Expr::Header(slot) => self.header(*slot),
@@ -304,6 +304,7 @@ impl Emitter<'_, '_, '_> {
         let null = self.null();
         locals.resize(function.locals.max(args.len() as u32) as usize, null);
         let outside = std::mem::replace(&mut self.state.locals, locals);
+        let outside_views = std::mem::take(&mut self.state.views);
         let returns = self.join_block();
         let outer = self.returns.replace(returns);
         self.inlined += 1;
@@ -311,6 +312,7 @@ impl Emitter<'_, '_, '_> {
         self.inlined -= 1;
         self.returns = outer;
         self.state.locals = outside;
+        self.state.views = outside_views;
         if !ended? {
             let null = self.null();
             self.jump_with(returns, null);
@@ -319,6 +321,9 @@ impl Emitter<'_, '_, '_> {
     }
 
     fn member(&mut self, object: &Expr, name: &str) -> Emit<Val> {
+        if let Some(value) = self.json_member(object, name)? {
+            return Ok(value);
+        }
         let object = self.value(object)?;
         let address = self.address_of(name.as_bytes());
         let len = self.int(name.len() as i64);

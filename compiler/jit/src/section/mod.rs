@@ -6,6 +6,7 @@ mod emit;
 mod expr;
 mod frame;
 mod instance;
+mod json;
 mod regexes;
 mod route;
 mod runtime;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use flow_plan::batch::{ARENA_PADDING, Arena, Columns};
-use flow_plan::eval::{TEXT_BYTES_MAX, decode, value_to_text};
+use flow_plan::eval::{Found, JsonTape, Reading, TEXT_BYTES_MAX, decode, value_from_json, value_to_text};
 use flow_plan::function::{CallContext, EvalError, FunctionImpl, Plain, PlainAnswer, PlainForm};
 use flow_plan::ir::Type;
 use flow_plan::native::{Fate, Inputs, Reference};
@@ -52,6 +52,8 @@ pub struct Memory {
     values: Vec<Box<Value<'static>>>,
     arms: Vec<u32>,
     scratch: Vec<u8>,
+    /// Where texts read as JSON have their values, by place in the section.
+    tapes: Vec<JsonTape>,
     /// By slot, see [`Frame::columns`].
     pub columns: Vec<*mut Range>,
     pub absent: Vec<Range>,
@@ -107,6 +109,13 @@ impl Texts {
 }
 
 impl Memory {
+    fn tape(&mut self, number: usize) -> &mut JsonTape {
+        if self.tapes.len() <= number {
+            self.tapes.resize_with(number + 1, JsonTape::new);
+        }
+        &mut self.tapes[number]
+    }
+
     /// Forgets what was made for the row before.
     fn next_row(&mut self) {
         self.texts.clear();
@@ -216,41 +225,43 @@ impl Frame {
         (self.tag, self.a, self.b) = (u64::from(tag), a, b);
     }
 
-    fn answer_text(&mut self, memory: &mut Memory, text: &[u8]) {
+    fn answer_text(&mut self, texts: &mut Texts, text: &[u8]) {
         let address = text.as_ptr() as u64;
         let inside =
             address >= self.base as u64 && address + text.len() as u64 <= self.base as u64 + self.arena_len;
-        let (start, len) = if inside { (text.as_ptr(), text.len()) } else { memory.texts.keep(text) };
+        let (start, len) = if inside { (text.as_ptr(), text.len()) } else { texts.keep(text) };
         self.answer(TEXT, start as u64, len as u64);
     }
 
-    /// Answers with a value that borrows from nothing that ends before the row is through.
-    fn answer_value(&mut self, memory: &mut Memory, value: Value<'static>) {
-        match &value {
+    /// Answers with a value without parts; others are left to the reference.
+    fn answer_scalar(&mut self, texts: &mut Texts, value: &Value<'_>) -> u64 {
+        match value {
             Value::Null => self.answer(NULL, 0, 0),
             Value::Bool(value) => self.answer(BOOL, u64::from(*value), 0),
             Value::Int(value) => self.answer(INT, *value as u64, 0),
             Value::Float(value) => self.answer(FLOAT, value.to_bits(), 0),
-            Value::Text(text) => self.answer_text(memory, text),
+            Value::Text(text) => self.answer_text(texts, text),
             Value::Time(value) => self.answer(TIME, *value as u64, 0),
             Value::Duration(value) => self.answer(DURATION, *value as u64, 0),
             Value::Size(value) => self.answer(SIZE, *value, 0),
-            Value::List(_) | Value::Map(_) | Value::Regex(_) | Value::Lambda(_) => {
-                let boxed = Box::new(value);
-                self.answer(OTHER, &raw const *boxed as u64, 0);
-                memory.values.push(boxed);
-            }
+            Value::List(_) | Value::Map(_) | Value::Regex(_) | Value::Lambda(_) => return BAIL,
+        }
+        DONE
+    }
+
+    /// Answers with a value that borrows from nothing that ends before the row is through.
+    fn answer_value(&mut self, memory: &mut Memory, value: Value<'static>) {
+        if self.answer_scalar(&mut memory.texts, &value) == BAIL {
+            let boxed = Box::new(value);
+            self.answer(OTHER, &raw const *boxed as u64, 0);
+            memory.values.push(boxed);
         }
     }
 
     /// Answers with a part of a value of the row.
     fn answer_part(&mut self, memory: &mut Memory, value: &Value<'static>) {
-        match value {
-            Value::List(_) | Value::Map(_) | Value::Regex(_) | Value::Lambda(_) => {
-                self.answer(OTHER, std::ptr::from_ref(value) as u64, 0);
-            }
-            Value::Text(text) => self.answer_text(memory, text),
-            plain => self.answer_value(memory, plain.clone()),
+        if self.answer_scalar(&mut memory.texts, value) == BAIL {
+            self.answer(OTHER, std::ptr::from_ref(value) as u64, 0);
         }
     }
 
@@ -348,7 +359,7 @@ pub unsafe extern "C" fn ask(
         let memory = &mut *running.memory;
         running.reference.ask(ask as usize, running.columns, row as u32, &inputs, |value| match value {
             Some(Value::Text(text)) => {
-                frame.answer_text(memory, text);
+                frame.answer_text(&mut memory.texts, text);
                 DONE
             }
             Some(value) => {
@@ -439,7 +450,7 @@ pub unsafe extern "C" fn call_plain(
                 if plain[..args.len()].iter().any(within) {
                     frame.answer(TEXT, text.as_ptr() as u64, text.len() as u64);
                 } else {
-                    frame.answer_text(running.memory, text);
+                    frame.answer_text(&mut running.memory.texts, text);
                 }
                 DONE
             }
@@ -578,6 +589,170 @@ pub unsafe extern "C" fn decode_value(frame: *mut Frame, ty: *const Type, tag: u
             }
             Err(_) => FAILS,
         }
+    })
+}
+
+/// What a text that is read as JSON may hold: its members by name, and the type that it has to have.
+pub struct Reader {
+    /// A record of plain fields; none takes anything.
+    pub ty: Option<Type>,
+}
+
+/// Member names on the way to a value, and the type it has to have.
+pub struct Path {
+    pub names: Vec<String>,
+    pub ty: Option<Type>,
+}
+
+/// Reads a text as JSON, without making values of it: [`DONE`] for an object of the type, [`FAILS`] when it is no
+/// JSON or of another type, [`BAIL`] otherwise.
+pub unsafe extern "C" fn json_open(
+    frame: *mut Frame,
+    reader: *const Reader,
+    tape: u64,
+    start: *const u8,
+    len: u64,
+) -> u64 {
+    // SAFETY: called by generated code with its frame.
+    let (_, running) = unsafe { open(frame) };
+    guarded(running, BAIL, || {
+        // SAFETY: a text of generated code, a reader that the code holds.
+        let (text, reader) = unsafe { (std::slice::from_raw_parts(start, len as usize), &*reader) };
+        running.memory.tape(tape as usize);
+        let memory = &mut *running.memory;
+        let tape = &mut memory.tapes[tape as usize];
+        match tape.parse(text) {
+            Reading::Read => {}
+            Reading::Refused => return FAILS,
+            Reading::Unsure => return BAIL,
+        }
+        memory.scratch.clear();
+        let Found::Map(root) = tape.root(text, &mut memory.scratch) else { return BAIL };
+        let Some(Type::Record { fields, .. }) = &reader.ty else { return DONE };
+        for (name, ty) in fields {
+            memory.scratch.clear();
+            let found = tape.member(text, root, name, &mut memory.scratch);
+            let value = match scalar(found, &memory.scratch) {
+                // A field that is missing is not one that is null.
+                Some(_) if found == Found::Absent => {
+                    if matches!(ty, Type::Optional(_)) {
+                        continue;
+                    }
+                    return FAILS;
+                }
+                Some(value) => value,
+                None => return BAIL,
+            };
+            if decode(value, ty).is_err() {
+                return FAILS;
+            }
+        }
+        DONE
+    })
+}
+
+/// A value inside of a text that was read as JSON: [`DONE`] or [`BAIL`].
+pub unsafe extern "C" fn json_member(
+    frame: *mut Frame,
+    path: *const Path,
+    tape: u64,
+    start: *const u8,
+    len: u64,
+) -> u64 {
+    // SAFETY: called by generated code with its frame.
+    let (frame, running) = unsafe { open(frame) };
+    guarded(running, BAIL, || {
+        // SAFETY: a text of generated code, which lives until the row is through; a path that the code holds.
+        let (text, path): (&'static [u8], _) =
+            unsafe { (std::slice::from_raw_parts(start, len as usize), &*path) };
+        let mut scratch = std::mem::take(&mut running.memory.scratch);
+        scratch.clear();
+        let mut found = running.memory.tape(tape as usize).root(text, &mut scratch);
+        for name in &path.names {
+            found = match found {
+                Found::Map(node) => {
+                    scratch.clear();
+                    running.memory.tape(tape as usize).member(text, node, name, &mut scratch)
+                }
+                Found::Absent | Found::Null => Found::Null,
+                _ => {
+                    running.memory.scratch = scratch;
+                    return BAIL;
+                }
+            };
+        }
+        let status = match (scalar(found, &scratch), &path.ty) {
+            (Some(value), None) => frame.answer_scalar(&mut running.memory.texts, &value),
+            (Some(Value::Null), Some(Type::Optional(_))) => frame.done(NULL, 0),
+            (Some(value), Some(ty)) => match decode(value, ty) {
+                Ok(value) => frame.answer_scalar(&mut running.memory.texts, &value),
+                Err(_) => BAIL,
+            },
+            (None, Some(_)) => BAIL,
+            // A map or list: the whole has to be made for it.
+            (None, None) => match value_from_json(text) {
+                Ok(whole) => {
+                    let whole = Box::new(whole);
+                    let mut part: &Value<'static> = &whole;
+                    for name in &path.names {
+                        let Value::Map(entries) = part else { break };
+                        let Some((_, inside)) = entries.iter().find(|(key, _)| *key == name.as_str()) else {
+                            break;
+                        };
+                        part = inside;
+                    }
+                    frame.answer(OTHER, std::ptr::from_ref(part) as u64, 0);
+                    running.memory.values.push(whole);
+                    DONE
+                }
+                Err(_) => BAIL,
+            },
+        };
+        running.memory.scratch = scratch;
+        status
+    })
+}
+
+/// The whole of a text that was read as JSON, as a value: [`DONE`] or [`BAIL`].
+pub unsafe extern "C" fn json_value(
+    frame: *mut Frame,
+    reader: *const Reader,
+    start: *const u8,
+    len: u64,
+) -> u64 {
+    // SAFETY: called by generated code with its frame.
+    let (frame, running) = unsafe { open(frame) };
+    guarded(running, BAIL, || {
+        // SAFETY: a text of generated code, which lives until the row is through; a reader that the code holds.
+        let (text, reader): (&'static [u8], _) =
+            unsafe { (std::slice::from_raw_parts(start, len as usize), &*reader) };
+        let value = value_from_json(text).and_then(|value| match &reader.ty {
+            Some(ty) => decode(value, ty),
+            None => Ok(value),
+        });
+        match value {
+            Ok(value) => {
+                frame.answer_value(running.memory, value);
+                DONE
+            }
+            Err(_) => BAIL,
+        }
+    })
+}
+
+/// What was found as a value; `None` for maps and lists. A text with escapes is in `written`.
+fn scalar<'v>(found: Found<'v>, written: &'v [u8]) -> Option<Value<'v>> {
+    Some(match found {
+        Found::Absent | Found::Null | Found::Plain(Plain::Null) => Value::Null,
+        Found::Plain(Plain::Bool(value)) => Value::Bool(value),
+        Found::Plain(Plain::Int(value)) => Value::Int(value),
+        Found::Plain(Plain::Float(value)) => Value::Float(value),
+        Found::Plain(Plain::Text(text)) => Value::Text(Cow::Borrowed(text)),
+        Found::Plain(Plain::Time(value)) => Value::Time(value),
+        Found::Plain(Plain::Duration(value)) => Value::Duration(value),
+        Found::Plain(Plain::Size(value)) => Value::Size(value),
+        Found::Written => Value::Text(Cow::Borrowed(written)),
+        Found::Map(_) | Found::List(_) => return None,
     })
 }
 

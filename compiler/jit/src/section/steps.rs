@@ -100,7 +100,12 @@ impl Emitter<'_, '_, '_> {
     fn statement_inside(&mut self, statement: &Stmt) -> Emit<bool> {
         match statement {
             Stmt::Set { local, value } => {
+                if let Some(view) = self.read_json(value)? {
+                    self.state.views.insert(*local, view);
+                    return Ok(false);
+                }
                 let value = self.value(value)?;
+                self.state.views.remove(local);
                 match self.state.locals.get_mut(*local as usize) {
                     Some(place) => *place = value,
                     None => return Err(CodeError::TooLarge("locals", self.state.locals.len())),
@@ -231,8 +236,9 @@ impl Emitter<'_, '_, '_> {
             home: Home::Unknown,
             range: None,
         });
-        let State { locals, headers, body, time } = &mut self.state;
+        let State { locals, views, headers, body, time } = &mut self.state;
         for local in &assigned.locals {
+            views.remove(local);
             if let (Some(place), Some(value)) = (locals.get_mut(*local as usize), joined.next()) {
                 *place = value;
             }
@@ -254,12 +260,14 @@ impl Emitter<'_, '_, '_> {
     /// In the order of `branch`.
     fn assigned_values(&mut self, assigned: &Assigned) -> Vec<Val> {
         let null = self.null();
+        let mut locals = Vec::with_capacity(assigned.locals.len());
+        for local in &assigned.locals {
+            locals.push(self.local(*local).unwrap_or(null));
+        }
         let state = &self.state;
-        let locals =
-            assigned.locals.iter().map(|local| state.locals.get(*local as usize).copied().unwrap_or(null));
         let headers = assigned.headers.iter().map(|slot| state.headers.get(slot).copied().unwrap_or(null));
         let body = assigned.body.then(|| state.body.unwrap_or(null));
-        locals.chain(headers).chain(body).collect()
+        locals.into_iter().chain(headers).chain(body).collect()
     }
 
     fn extract(
@@ -318,6 +326,7 @@ impl Emitter<'_, '_, '_> {
             self.fb.switch_to_block(there);
             let mut value = self.group(places, offset, subject);
             if let Some(convert) = &group.convert {
+                self.state.views.remove(&group.value_local);
                 if let Some(local) = self.state.locals.get_mut(group.value_local as usize) {
                     *local = value;
                 }

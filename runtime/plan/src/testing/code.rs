@@ -75,6 +75,49 @@ fn ty() -> impl Strategy<Value = Type> {
     })
 }
 
+/// A text read as JSON, checked against a type or not.
+fn json() -> impl Strategy<Value = Expr> {
+    let text = prop_oneof![
+        2 => Just(Expr::Body),
+        1 => slot().prop_map(Expr::Header),
+        1 => prop_oneof![
+            Just(r#"{"a":1,"b":"x"}"#), Just(r#"{"a":null,"b":{"a":[]}}"#), Just(r#"{"a":"\u0041"}"#), Just("[1]"),
+            Just("{")
+        ].prop_map(text),
+    ];
+    let field = || {
+        prop_oneof![
+            Just(Type::Int),
+            Just(Type::Text),
+            Just(Type::Float),
+            Just(Type::Bool),
+            Just(Type::Time),
+            Just(Type::Optional(Box::new(Type::Int))),
+            Just(Type::List(Box::new(Type::Any))),
+        ]
+    };
+    let record = (field(), option::of(field())).prop_map(|(a, b)| {
+        let b = b.map(|b| ("b".to_string(), b));
+        Type::Record { name: None, fields: std::iter::once(("a".to_string(), a)).chain(b).collect() }
+    });
+    let fallback = prop_oneof![
+        Just(Fallback::Drop),
+        Just(Fallback::Pass),
+        Just(Fallback::Fail { message: None, origin: AT }),
+        Just(Fallback::Value(Box::new(Expr::Const(Const::Null)))),
+    ];
+    (text, option::of(record), option::of(fallback)).prop_map(|(text, ty, fallback)| {
+        let mut expr = call("json", vec![text]);
+        if let Some(ty) = ty {
+            expr = Expr::Decode { value: Box::new(expr), ty, origin: AT };
+        }
+        match fallback {
+            Some(fallback) => Expr::Else { value: Box::new(expr), fallback },
+            None => expr,
+        }
+    })
+}
+
 fn local() -> impl Strategy<Value = u32> {
     prop_oneof![9 => 0..LOCALS, 1 => Just(LOCALS + 1)]
 }
@@ -151,6 +194,10 @@ pub fn expr() -> BoxedStrategy<Expr> {
                 vec(inner.clone(), 0..3).prop_map(Expr::List),
                 vec((key(), inner.clone()), 0..3).prop_map(Expr::Map),
                 (one.clone(), key()).prop_map(|(object, name)| Expr::Member { object, name }),
+                (local(), prop_oneof![Just("a"), Just("b")]).prop_map(|(local, name)| Expr::Member {
+                    object: Box::new(Expr::Local(local)),
+                    name: name.into(),
+                }),
                 two().prop_map(|(object, index)| Expr::Index { object, index, origin: AT }),
                 two().prop_map(|(low, high)| Expr::Range { low, high, origin: AT }),
                 (one.clone(), ty()).prop_map(|(value, ty)| Expr::Decode { value, ty, origin: AT }),
@@ -201,6 +248,7 @@ fn statement() -> BoxedStrategy<Stmt> {
     let subject = prop_oneof![2 => Just(Expr::Body), 1 => slot().prop_map(Expr::Header), 1 => expr()];
     let leaf = prop_oneof![
         (local(), expr()).prop_map(|(local, value)| Stmt::Set { local, value }),
+        (local(), json()).prop_map(|(local, value)| Stmt::Set { local, value }),
         (slot(), expr()).prop_map(|(slot, value)| Stmt::SetHeader { slot, value }),
         (slot(), constant()).prop_map(|(slot, value)| Stmt::SetHeader { slot, value: Expr::Const(value) }),
         slot().prop_map(|slot| Stmt::RemoveHeader { slot }),
@@ -288,7 +336,13 @@ pub fn useful_code() -> impl Strategy<Value = Code> {
         ]),
         origin: AT,
     };
+    let member = |slot: u32, name: &str| Stmt::SetHeader {
+        slot: Slot(slot),
+        value: Expr::Member { object: Box::new(Expr::Local(1)), name: name.into() },
+    };
     let statement = prop_oneof![
+        2 => json().prop_map(|value| Stmt::Set { local: 1, value }),
+        2 => (slot(), prop_oneof![Just("a"), Just("b")]).prop_map(move |(slot, name)| member(slot.0, name)),
         2 => when(Stmt::Drop),
         1 => when(Stmt::Fail { message: template(Expr::Body, " fails"), origin: AT }),
         1 => when(Stmt::Pass),

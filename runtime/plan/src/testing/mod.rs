@@ -4,6 +4,9 @@
 pub mod code;
 pub mod programs;
 
+use std::borrow::Cow;
+
+use crate::eval::value_from_json;
 use crate::function::{EvalError, Functions};
 use crate::ir::{Const, Expr};
 use crate::plan::OriginId;
@@ -28,6 +31,12 @@ pub fn functions() -> Functions {
         Ok(Value::List(items.collect::<Result<_, _>>()?))
     });
     functions.add("first", |_, args| Ok(args.into_iter().next().unwrap_or(Value::Null)));
+    functions.add("json", |_, args| match args.into_iter().next() {
+        Some(Value::Text(Cow::Borrowed(text))) => value_from_json(text),
+        Some(Value::Text(Cow::Owned(text))) => value_from_json(&text).map(Value::into_owned),
+        _ => Err(EvalError::new("not a text")),
+    });
+    functions.add_json_reader("json");
     functions.add("clock", |context, _| Ok(Value::Time(context.now_ms())));
     functions
 }

@@ -69,6 +69,8 @@ pub fn input() -> impl Strategy<Value = Vec<Input>> {
         Just(b"a".to_vec()),
         Just(b"abc12".to_vec()),
         Just(b"b x".to_vec()),
+        Just(br#"{"a":1,"b":"x"}"#.to_vec()),
+        Just(br#" {"b":"\n\u00e9", "a": 2.5, "a":"2026-11-23T10:00:00Z"}"#.to_vec()),
         Just("é\u{10ffff}".as_bytes().to_vec()),
         vec(any::<u8>(), 0..6),
     ];
