@@ -28,7 +28,7 @@ pub fn run(rounds: usize) {
     show("VRL: text to program", rounds, || remap::compile(&vrl));
     show("ours: the library", rounds, Compiler::new);
     let checked = show("ours: text to plan", rounds, || compiler.plan(&text));
-    for engine in Engine::all() {
+    for engine in Engine::ALL {
         let name = format!("{}: plan to program", engine.name());
         let built = show(&name, rounds, || compiler.executor(&plan, engine));
         let ms = checked + built;

@@ -1,7 +1,7 @@
 //! The same work by hand, as somebody writes it who knows the shape of the rows: literals by `memmem`, separators by
 //! `memchr`, digits one by one. No `unsafe`.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::packed::Searcher;
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr_iter};
 
@@ -166,46 +166,84 @@ impl Json {
     }
 }
 
-/// The eight cases of the route.
-pub struct Cases {
-    robots: AhoCorasick,
-    folders: Literals,
-    login: Literals,
-}
+/// The eight cases of the route. All their literals are searched for at once.
+pub struct Cases(Searcher);
+
+/// The literals of [`Cases`] and the case that each is of; the kinds of assets have more behind them.
+const CASE_LITERALS: [(&str, usize); 9] = [
+    ("/static/", 4),
+    ("/assets/", 4),
+    (".css", ASSET),
+    (".js", ASSET),
+    (".png", ASSET),
+    (".jpg", ASSET),
+    ("/login", 5),
+    ("/logout", 5),
+    ("/oauth/", 5),
+];
+const ASSET: usize = 9;
+
+/// What a robot is called, in any case of its letters.
+const ROBOTS: [&str; 3] = ["bot", "crawler", "spider"];
+/// Letters of a robot's name that are searched for in all their cases.
+const ROBOT_LETTERS: usize = 3;
 
 impl Cases {
     pub fn new() -> Cases {
-        let robots = AhoCorasick::builder().ascii_case_insensitive(true).build(["bot", "crawler", "spider"]);
-        Cases {
-            robots: robots.expect("three short words"),
-            folders: Literals::new(&["/static/", "/assets/"]),
-            login: Literals::new(&["/login", "/logout", "/oauth/"]),
-        }
+        let literals = CASE_LITERALS.iter().map(|(literal, _)| (*literal).to_owned());
+        let robots = ROBOTS.iter().flat_map(|robot| {
+            (0..1 << ROBOT_LETTERS).map(|upper: usize| {
+                let letters = robot.chars().take(ROBOT_LETTERS).enumerate();
+                letters
+                    .map(
+                        |(at, letter)| {
+                            if upper >> at & 1 == 1 { letter.to_ascii_uppercase() } else { letter }
+                        },
+                    )
+                    .collect::<String>()
+            })
+        });
+        Cases(Searcher::new(literals.chain(robots)).expect("33 short literals"))
     }
 
     /// The number of the first case that a row fits, else 8.
     pub fn first(&self, row: &[u8]) -> usize {
-        let (mut failed, mut api, mut refused, mut referred) = (false, false, false, false);
+        let mut first = 8;
         for quote in memchr_iter(b'"', row) {
-            match &row[quote + 1..] {
-                [b' ', b'5', a, b, b' ', ..] if a.is_ascii_digit() && b.is_ascii_digit() => failed = true,
-                [b' ', b'4', a, b, b' ', ..] if a.is_ascii_digit() && b.is_ascii_digit() => refused = true,
-                rest @ [b'G' | b'P', ..] => api |= is_api(rest),
-                rest @ [b'h', ..] => referred |= is_example(rest),
-                _ => {}
-            }
+            let case = match &row[quote + 1..] {
+                [b' ', b'5', a, b, b' ', ..] if a.is_ascii_digit() && b.is_ascii_digit() => return 0,
+                [b' ', b'4', a, b, b' ', ..] if a.is_ascii_digit() && b.is_ascii_digit() => 3,
+                rest @ [b'G' | b'P', ..] if is_api(rest) => 2,
+                rest @ [b'h', ..] if is_example(rest) => 7,
+                _ => 8,
+            };
+            first = first.min(case);
         }
-        match row {
-            _ if failed => 0,
-            _ if self.robots.is_match(row) => 1,
-            _ if api => 2,
-            _ if refused => 3,
-            _ if self.folders.any(row) || is_asset(row) => 4,
-            _ if self.login.any(row) => 5,
-            _ if is_inside(row) => 6,
-            _ if referred => 7,
-            _ => 8,
+        if first > 6 && is_inside(row) {
+            first = 6;
         }
+        let mut start = 0;
+        while let Some(found) = self.0.find_in(row, (start..row.len()).into()) {
+            let rest = &row[found.start()..];
+            let case = match CASE_LITERALS.get(found.pattern().as_usize()) {
+                Some((literal, ASSET)) if matches!(rest[literal.len()..], [b'?' | b' ', ..]) => 4,
+                Some((_, ASSET)) => 8,
+                Some((_, case)) => *case,
+                None => {
+                    let is = |robot: &&str| {
+                        rest.get(..robot.len())
+                            .is_some_and(|text| text.eq_ignore_ascii_case(robot.as_bytes()))
+                    };
+                    if ROBOTS.iter().any(is) {
+                        return 1;
+                    }
+                    8
+                }
+            };
+            first = first.min(case);
+            start = found.start() + 1;
+        }
+        first
     }
 }
 
@@ -221,18 +259,6 @@ fn is_example(url: &[u8]) -> bool {
     let Some(host) = rest.strip_prefix(b"://") else { return false };
     let host = host.strip_prefix(b"www.").unwrap_or(host);
     host.starts_with(b"example.com/") || host.starts_with(b"example.org/")
-}
-
-fn is_asset(row: &[u8]) -> bool {
-    memchr_iter(b'.', row).any(|dot| {
-        matches!(
-            &row[dot + 1..],
-            [b'c', b's', b's', b'?' | b' ', ..]
-                | [b'j', b's', b'?' | b' ', ..]
-                | [b'p', b'n', b'g', b'?' | b' ', ..]
-                | [b'j', b'p', b'g', b'?' | b' ', ..]
-        )
-    })
 }
 
 fn is_inside(row: &[u8]) -> bool {

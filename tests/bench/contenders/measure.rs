@@ -15,6 +15,11 @@ pub trait Contender {
 
     /// What the last run said of the rows left, in order of batch and row.
     fn answers(&self) -> Vec<Answer>;
+
+    /// What else is to be told.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 pub type Named<'d> = (&'static str, Box<dyn Contender + 'd>);
@@ -26,6 +31,7 @@ pub struct Found {
     pub ns: Vec<f64>,
     pub rows: usize,
     pub hash: u64,
+    pub notes: Vec<String>,
 }
 
 impl Found {
@@ -80,7 +86,8 @@ pub fn run(mut contenders: Vec<Named<'_>>, data: &Data, rounds: usize) -> Vec<Fo
     }
     assert_eq!(expected, compare(&contenders), "the last round gave something else than the first");
     let (rows, hash) = expected;
-    contenders.iter().zip(ns).map(|((name, _), ns)| Found { name, ns, rows, hash }).collect()
+    let each = contenders.iter().zip(ns);
+    each.map(|((name, contender), ns)| Found { name, ns, rows, hash, notes: contender.notes() }).collect()
 }
 
 /// The number of rows left and the hash of what all say.

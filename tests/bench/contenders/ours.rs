@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use flow_agent::Registry;
 use flow_check::{Imports, Library, Options};
 use flow_diag::{Files, Format, Severity};
+use flow_jit::JitCompiler;
 use flow_plan::batch::{ARENA_PADDING, Arena, Columns, Range};
 use flow_plan::exec::{Executor, Natives, Outputs};
 use flow_plan::plan::Target;
-use flow_plan::{Batch, Plan, Slot};
+use flow_plan::{Batch, Plan, Slot, native};
 
 use crate::answers::Answer;
 use crate::measure::{Contender, Named};
@@ -27,16 +28,8 @@ pub enum Engine {
     Native,
 }
 
-/// What makes machine code, without anything compiled before; `None` as long as this build has nothing that does.
-fn machine_code() -> Option<Box<dyn flow_plan::native::Compiler>> {
-    None
-}
-
 impl Engine {
-    /// All that this build has.
-    pub fn all() -> impl Iterator<Item = Engine> {
-        [Engine::Reference].into_iter().chain(machine_code().map(|_| Engine::Native))
-    }
+    pub const ALL: [Engine; 2] = [Engine::Reference, Engine::Native];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -82,8 +75,9 @@ impl Compiler {
         let agent = &plan.agents[0];
         let program = &agent.programs[agent.sources[0].program as usize];
         let Registry { functions, interceptors, .. } = &self.registry;
-        let compiler = if engine == Engine::Native { machine_code() } else { None };
-        let compiler = compiler.as_deref();
+        // A new one knows nothing that was compiled before.
+        let machine_code = JitCompiler::new();
+        let compiler = (engine == Engine::Native).then_some(&machine_code as &dyn native::Compiler);
         let built =
             Executor::with_natives(plan, program, functions, interceptors, compiler, &Natives::new(), false);
         built.unwrap_or_else(|error| panic!("{error}"))
@@ -126,7 +120,8 @@ impl Flow<'_> {
     pub fn contenders<'d>(&self, data: &'d Data) -> Vec<Named<'d>> {
         let compiler = Compiler::new();
         let plan = compiler.plan(&self.text());
-        Engine::all().map(|engine| (engine.name(), self.contender(&compiler, &plan, engine, data))).collect()
+        let each = Engine::ALL.into_iter();
+        each.map(|engine| (engine.name(), self.contender(&compiler, &plan, engine, data))).collect()
     }
 
     fn contender<'d>(
@@ -209,6 +204,19 @@ impl Contender for Ours<'_> {
             }
         }
         answers.into_values().collect()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for report in self.executor.reports() {
+            let ms = report.compile_time.as_secs_f64() * 1e3;
+            notes.push(format!("{} bytes of code in {ms:.1} ms", report.code_bytes));
+            for part in &report.parts {
+                let word = if part.native { "in part" } else { "not native" };
+                notes.extend(part.reference.iter().map(|why| format!("`{}` {word}: {why}", part.name)));
+            }
+        }
+        notes
     }
 }
 

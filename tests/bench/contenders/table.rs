@@ -24,6 +24,9 @@ pub fn print(workload: &Workload, data: &Data, found: &[Found]) {
         let speeds: String = bases.iter().map(|base| format!(" {:>13.2}", one.speed(base))).collect();
         println!("  {:24} {:>10.1} {:>10.1}{speeds}", one.name, one.median(), one.least());
     }
+    for one in found {
+        one.notes.iter().for_each(|note| println!("  {:24} {note}", one.name));
+    }
     for ours in found.iter().filter(|one| one.name.starts_with("ours")) {
         for target in workload.targets {
             let Some(other) = found.iter().find(|one| one.name == target.than) else { continue };
