@@ -129,6 +129,136 @@ fn the_plan_says_what_is_put_in() {
     assert!(plan.agents[0].channels[0].implicit);
 }
 
+/// A flow of which each kind of answer is true of some part.
+const PARTLY_NATIVE: &str = "\
+source log = tail \"in.log\" { from: start, follow: false }
+interceptor wanted = filter /^[a-z]+ \\d+/
+interceptor once   = dedupe { by: body }
+interceptor words {
+  for word in split(body, \" \") { header.last = word }
+}
+interceptor mask { header.digest = sha256(body) }
+sink out = files \"out.log\"
+log -> wanted -> once -> words -> mask -> route header.last {
+  \"7\"  -> out
+  else -> discard
+}
+";
+
+#[test]
+fn the_plan_says_what_is_machine_code_and_why_not() {
+    let (output, home) = on(PARTLY_NATIVE, &["plan", "x.flow"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let plan = text(&output.stdout);
+    for line in [
+        "      native: wanted, mask, route at line 9\n",
+        "      by the reference: once (it keeps state)\n",
+        "      by the reference: words (`for` loops are run by the reference)\n",
+    ] {
+        assert!(plan.contains(line), "no {line:?} in\n{plan}");
+    }
+    // Nothing in it changes from run to run.
+    let again = finish(flowc(home.path()).current_dir(home.path()).args(["plan", "x.flow"]));
+    assert_eq!(text(&again.stdout), plan);
+    let (output, _home) = on(PARTLY_NATIVE, &["plan", "--timings", "x.flow"]);
+    assert!(text(&output.stdout).contains("KiB of machine code, "), "{}", text(&output.stdout));
+    let (output, _home) = on(PARTLY_NATIVE, &["plan", "--no-jit", "x.flow"]);
+    let plan = text(&output.stdout);
+    assert!(plan.contains("machine code: none") && !plan.contains("native: "), "{plan}");
+}
+
+/// The parts of a program as `plan --format json` gives them: (name, native, what is left to the reference).
+fn parts_of(plan: &serde_json::Value, program: &str) -> Vec<(String, bool, Vec<String>)> {
+    let programs = plan["machine_code"].as_array().unwrap();
+    let program = programs.iter().find(|one| one["program"] == program).unwrap();
+    let sections = program["sections"].as_array().unwrap().iter();
+    let parts = sections.flat_map(|section| section["parts"].as_array().unwrap());
+    parts
+        .map(|part| {
+            let left =
+                part["reference"].as_array().unwrap().iter().map(|why| why.as_str().unwrap().to_owned());
+            (part["name"].as_str().unwrap().to_owned(), part["native"].as_bool().unwrap(), left.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn the_plan_says_the_same_to_tools() {
+    let (output, _home) = on(PARTLY_NATIVE, &["plan", "--format", "json", "x.flow"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let parts = parts_of(&plan, "log");
+    let names: Vec<(&str, bool)> = parts.iter().map(|(name, native, _)| (name.as_str(), *native)).collect();
+    let expected =
+        [("wanted", true), ("once", false), ("words", false), ("mask", true), ("route at line 9", true)];
+    assert_eq!(names, expected);
+    assert_eq!(parts[1].2, ["it keeps state"]);
+    assert!(plan["machine_code"][0]["sections"][0].get("compile_us").is_none());
+
+    let (output, _home) = on(PARTLY_NATIVE, &["plan", "--format", "json", "--timings", "x.flow"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let section = &plan["machine_code"][0]["sections"][0];
+    assert!(section["code_bytes"].as_u64() > Some(0) && section["compile_us"].is_u64(), "{section}");
+
+    let (output, _home) = on(PARTLY_NATIVE, &["plan", "--format", "json", "--no-jit", "x.flow"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(plan["machine_code"].is_null());
+}
+
+/// Nobody has to ask for machine code, and the first flow that anybody runs is nothing else.
+#[test]
+fn the_quickstart_is_machine_code_in_all_parts() {
+    let home = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let plan = ["plan", "--format", "json", "examples/quickstart.flow"];
+    let output = finish(flowc(home.path()).current_dir(root).args(plan));
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let parts = parts_of(&plan, "log");
+    assert_eq!(parts.len(), 5, "{parts:?}");
+    assert!(parts.iter().all(|(_, native, left)| *native && left.is_empty()), "{parts:?}");
+}
+
+#[test]
+fn machine_code_writes_what_the_reference_writes() {
+    let lines: String = (0..5_000)
+        .map(|line| match line % 5 {
+            0 => format!("line {line} 7\n"),
+            1 => format!("LINE {line} 7\n"),
+            2 => format!("line {} 7\n", line / 100),
+            3 => format!("caf\u{e9} {line} 7\n"),
+            _ => format!("line {line} 8\n"),
+        })
+        .collect();
+    let written = |arguments: &[&str]| {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("in.log"), &lines).unwrap();
+        fs::write(home.path().join("x.flow"), PARTLY_NATIVE).unwrap();
+        let output = finish(flowc(home.path()).current_dir(home.path()).args(arguments));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        fs::read_to_string(home.path().join("out.log")).unwrap()
+    };
+    let native = written(&["run", "x.flow"]);
+    // Each of the second sort once, without the ten that the first has, too.
+    assert_eq!(native.lines().count(), 1_000 + 50 - 10);
+    assert!(native == written(&["run", "--no-jit", "x.flow"]), "the outputs differ");
+}
+
+/// `RUST_LOG=flow_jit=debug` tells what was compiled; without it a run says nothing of it.
+#[test]
+fn a_run_tells_what_was_compiled_when_asked() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("in.log"), "a 7\n").unwrap();
+    fs::write(home.path().join("x.flow"), PARTLY_NATIVE).unwrap();
+    let run = |log: Option<&str>| {
+        let mut command = flowc(home.path());
+        command.current_dir(home.path()).args(["run", "x.flow"]);
+        log.map(|log| command.env("RUST_LOG", log));
+        text(&finish(&mut command).stderr)
+    };
+    let said = run(Some("flow_jit=debug"));
+    assert!(said.contains("compiled mask, route at line 9: ") && said.contains("of machine code"), "{said}");
+    assert!(!run(None).contains("of machine code"));
+}
+
 /// Runs a flow to its end and gives what it wrote to standard output.
 fn run_to_end(flow: &str, input: &[u8]) -> Output {
     let home = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ mod explain;
 mod fmt;
 mod graph;
 mod list;
+mod machine_code;
 mod output;
 mod plan;
 mod project;

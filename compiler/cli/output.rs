@@ -56,6 +56,11 @@ pub fn live() -> bool {
     io::stderr().is_terminal() && !dumb
 }
 
+/// Whether results are read by a person.
+pub fn result_on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Columns of the terminal, 80 when there is none.
 pub fn width() -> usize {
     let columns = rustix::termios::tcgetwinsize(io::stderr()).map(|size| usize::from(size.ws_col));

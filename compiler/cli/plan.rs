@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use flow_check::print::plan_text_noted;
 use flow_diag::render;
 
+use crate::machine_code::{self, Programs};
 use crate::output::OutputFormat;
 use crate::project::{self, Params};
-use crate::{Exit, output};
+use crate::{Exit, output, run};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -14,6 +16,12 @@ pub struct Arguments {
     file: PathBuf,
     #[command(flatten)]
     params: Params,
+    /// As `run --no-jit` would run it: without machine code
+    #[arg(long)]
+    no_jit: bool,
+    /// With the size of the machine code and the time to make it; text on a terminal has them anyway
+    #[arg(long)]
+    timings: bool,
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -27,19 +35,40 @@ pub fn run(arguments: &Arguments) -> Exit {
     let Some(plan) = &project.checked.plan else {
         return Exit::Errors;
     };
+    let programs = (!arguments.no_jit).then(|| Programs::build(plan, &*machine_code::compiler()));
     match arguments.format {
         OutputFormat::Text => {
-            output::result(&flow_check::print::plan_text_with(plan, Some(&project.library)));
-            let data = crate::run::data_dir(plan, &arguments.file, None);
+            let figures = arguments.timings || output::result_on_terminal();
+            let notes = |agent: usize, program: usize| match &programs {
+                Some(programs) => programs.lines(agent, program, figures),
+                None => Vec::new(),
+            };
+            output::result(&plan_text_noted(plan, Some(&project.library), &notes));
+            if programs.is_none() {
+                output::result("machine code: none, all programs run by the reference (--no-jit)\n");
+            }
+            let data = run::data_dir(plan, &arguments.file, None);
             output::result(&format!("state: {}\n", data.display()));
         }
-        OutputFormat::Json => match serde_json::to_string_pretty(plan) {
-            Ok(json) => output::result(&(json + "\n")),
-            Err(error) => {
-                output::note(&format!("the plan cannot be written as JSON: {error}"));
-                return Exit::Failure;
+        OutputFormat::Json => {
+            let machine_code = programs.as_ref().map(|programs| programs.json(plan, arguments.timings));
+            let json = serde_json::to_value(plan).and_then(|mut json| {
+                json["machine_code"] = machine_code.into();
+                serde_json::to_string_pretty(&json)
+            });
+            match json {
+                Ok(json) => output::result(&(json + "\n")),
+                Err(error) => {
+                    output::note(&format!("the plan cannot be written as JSON: {error}"));
+                    return Exit::Failure;
+                }
             }
-        },
+        }
     }
-    Exit::Fine
+    let faults = programs.iter().flat_map(Programs::faults);
+    let told: Vec<_> = faults
+        .map(|(origin, step, fault)| run::diagnostic_of(&project.files, plan, origin, &fault, step))
+        .collect();
+    output::block(&render(&project.files, &told, output::graphical()));
+    if told.is_empty() { Exit::Fine } else { Exit::Errors }
 }

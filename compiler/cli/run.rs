@@ -16,9 +16,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::project::{self, Params, Project};
 use crate::status::{Line, Summary};
-use crate::{Exit, output, secrets, state};
+use crate::{Exit, machine_code, output, secrets, state};
+
+/// What `flowc run --help` adds to its flags.
+const VARIABLES: &str = "\
+Environment:
+  RUST_LOG         What the program logs of itself, as `debug` or by part: `flow_jit=debug` says what became
+                   machine code, how large it is and how long that took
+  FLOW_JIT_VERIFY  `1`: check generated machine code before it is used
+  FLOW_<NAME>      The value of the parameter `<name>` of the file";
 
 #[derive(clap::Args)]
+#[command(after_long_help = VARIABLES)]
 pub struct Arguments {
     /// The file; `-` is standard input
     file: PathBuf,
@@ -146,7 +155,7 @@ fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Ar
     }
     let mut registry = flow_stdlib::registry();
     if !arguments.no_jit {
-        registry.compiler = Some(Arc::new(flow_jit::JitCompiler::new()));
+        registry.compiler = Some(machine_code::compiler());
     }
     let end = runtime.block_on(async {
         // Before anything runs: who sees an open port may already ask for a stop.
@@ -287,7 +296,7 @@ fn notice_line(plan: &Plan, notice: &Notice) -> String {
 }
 
 /// A fault of the world as a diagnostic at its place in the text.
-fn diagnostic_of(
+pub fn diagnostic_of(
     files: &Files,
     plan: &Plan,
     origin: OriginId,

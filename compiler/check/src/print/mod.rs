@@ -11,5 +11,5 @@ mod text;
 
 pub use dot::graph_dot;
 pub use mermaid::graph_mermaid;
-pub use plan::{plan_text, plan_text_with};
+pub use plan::{plan_text, plan_text_noted, plan_text_with};
 pub use text::graph_text;

@@ -21,10 +21,19 @@ pub fn plan_text(plan: &Plan) -> String {
 
 /// The plan as text; with the library numbers get their units, and steps say which headers they set.
 pub fn plan_text_with(plan: &Plan, library: Option<&Library>) -> String {
-    let mut page = Page { plan, library, out: String::new() };
+    plan_text_noted(plan, library, &|_, _| Vec::new())
+}
+
+/// The same, with further lines about each program: `notes` gets the index of the agent and of its program.
+pub fn plan_text_noted(
+    plan: &Plan,
+    library: Option<&Library>,
+    notes: &dyn Fn(usize, usize) -> Vec<String>,
+) -> String {
+    let mut page = Page { plan, library, notes, out: String::new() };
     page.head();
-    for agent in &plan.agents {
-        page.agent(agent);
+    for (index, agent) in plan.agents.iter().enumerate() {
+        page.agent(index, agent);
     }
     page.rest();
     page.out
@@ -33,6 +42,7 @@ pub fn plan_text_with(plan: &Plan, library: Option<&Library>) -> String {
 struct Page<'a> {
     plan: &'a Plan,
     library: Option<&'a Library>,
+    notes: &'a dyn Fn(usize, usize) -> Vec<String>,
     out: String,
 }
 
@@ -63,7 +73,7 @@ impl Page<'_> {
         self.line(0, &format!("{title}: {}", parts.join(", ")));
     }
 
-    fn agent(&mut self, agent: &Agent) {
+    fn agent(&mut self, index: usize, agent: &Agent) {
         self.out.push('\n');
         self.line(0, &format!("agent {}", agent_title(&agent.name, &agent.hosts)));
         let sources = agent
@@ -101,8 +111,11 @@ impl Page<'_> {
             .collect();
         self.table("sinks", sinks);
         self.line(2, "programs");
-        for program in &agent.programs {
+        for (number, program) in agent.programs.iter().enumerate() {
             self.program(agent, program);
+            for note in (self.notes)(index, number) {
+                self.line(6, &note);
+            }
         }
         self.bounds(agent);
     }
