@@ -21,9 +21,9 @@ use crate::{Exit, machine_code, output, secrets, state};
 /// What `flowc run --help` adds to its flags.
 const VARIABLES: &str = "\
 Environment:
-  RUST_LOG         What the program logs of itself, as `debug` or by part: `flow_jit=debug` says what became
-                   machine code, how large it is and how long that took
-  FLOW_JIT_VERIFY  `1`: check generated machine code before it is used
+  RUST_LOG         What is logged: `debug`, or by part; `flow_jit=debug` says
+                   what became machine code, its size and the time it took
+  FLOW_JIT_VERIFY  `1`: check machine code before it is used
   FLOW_<NAME>      The value of the parameter `<name>` of the file";
 
 #[derive(clap::Args)]
