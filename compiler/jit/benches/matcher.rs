@@ -124,7 +124,7 @@ fn main() {
         let options = automaton::Options { states_max: 2_000, wanted: Vec::new(), quit_beyond_ascii: true };
         let automaton = Automaton::new(&[&setting], kind, &options).expect("the pattern is simple");
         let with = |loops, probes| Options { loops, probes, ..Options::default() };
-        let mut contenders = vec![
+        let mut contenders = [
             reference(pattern, kind),
             native("bytewise", &automaton, &with(Loops::Bytewise, false)),
             native("vectors", &automaton, &with(Loops::Vectors, false)),

@@ -94,6 +94,8 @@ pub struct Emitter<'e, 'f, 's> {
     /// By set of patterns of the route: where its words are.
     pub sets: Vec<Option<StackSlot>>,
     signatures: HashMap<(usize, bool), SigRef>,
+    arguments: Option<StackSlot>,
+    stack_bytes: usize,
     zero: Option<(Block, Value)>,
 }
 
@@ -102,6 +104,12 @@ pub const EXPRESSIONS_MAX: u32 = 20_000;
 
 /// Expressions inside each other; the reference refuses what is deeper than its own, smaller bound.
 const DEPTH_MAX: u32 = 200;
+
+/// Memory on the stack for the code of a section, in bytes: far from what a thread has.
+const STACK_BYTES_MAX: usize = 128 << 10;
+
+/// Memory that calls share for what they are given, in bytes; a call with more has its own.
+const ARGUMENT_BYTES: usize = 1 << 10;
 
 /// Functions of the user inlined into each other.
 pub const INLINE_DEPTH_MAX: u32 = 8;
@@ -149,6 +157,8 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
             body_untouched: true,
             sets: Vec::new(),
             signatures: HashMap::new(),
+            arguments: None,
+            stack_bytes: 0,
             zero: None,
         }
     }
@@ -353,8 +363,7 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
 
     /// Values in memory, for a call: their address.
     pub fn raw_values(&mut self, values: &[Val]) -> Value {
-        let size = values.len().max(1) * size_of::<runtime::Raw>();
-        let slot = self.stack(size);
+        let slot = self.arguments(values.len() * size_of::<runtime::Raw>());
         for (index, value) in values.iter().enumerate() {
             let offset = (index * size_of::<runtime::Raw>()) as i32;
             let tag = self.fb.ins().uextend(I64, value.tag);
@@ -365,7 +374,23 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
         self.fb.ins().stack_addr(I64, slot, 0)
     }
 
+    /// Memory for what one call is given: calls take turns with it.
+    fn arguments(&mut self, bytes: usize) -> StackSlot {
+        if bytes > ARGUMENT_BYTES {
+            return self.stack(bytes);
+        }
+        match self.arguments {
+            Some(slot) => slot,
+            None => {
+                let slot = self.stack(ARGUMENT_BYTES);
+                self.arguments = Some(slot);
+                slot
+            }
+        }
+    }
+
     pub fn stack(&mut self, bytes: usize) -> StackSlot {
+        self.stack_bytes += bytes;
         self.fb.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 3))
     }
 
@@ -417,7 +442,7 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
             inputs.push((runtime::TIME_MS, 0, time));
         }
         let size = size_of::<runtime::RawInput>();
-        let slot = self.stack(inputs.len().max(1) * size);
+        let slot = self.arguments(inputs.len() * size);
         for (at, (what, index, value)) in inputs.iter().enumerate() {
             let offset = (at * size) as i32;
             let head = self.int(i64::from(*what) | i64::from(*index) << 32);
@@ -439,6 +464,9 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
     /// Counts an expression, and one more level of nesting until the caller takes it back.
     pub fn enter(&mut self) -> Emit<()> {
         self.spend()?;
+        if self.stack_bytes > STACK_BYTES_MAX {
+            return Err(CodeError::TooLarge("bytes of stack", STACK_BYTES_MAX));
+        }
         if self.depth >= DEPTH_MAX {
             return Err(CodeError::TooLarge("nested expressions", DEPTH_MAX as usize));
         }
