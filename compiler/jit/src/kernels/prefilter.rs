@@ -34,7 +34,8 @@ const GAP_MAX: usize = 256;
 pub struct Prefilter {
     needles: Vec<Needle>,
     scanner: Scanner,
-    exact: bool,
+    /// By pattern, one bit each: what is found of it is a match.
+    exact: u64,
     patterns: usize,
     isa: Isa,
 }
@@ -47,31 +48,45 @@ impl Prefilter {
         Prefilter::with_isa(patterns, Isa::detect())
     }
 
+    /// A search for patterns each of which [`Prefilter::new`] takes, however often one of them is found: most rows
+    /// have something of some of them, and little of it is looked at twice.
+    pub fn joint(patterns: &[&RegexSetting]) -> Option<Prefilter> {
+        Prefilter::build(patterns, Isa::detect())
+    }
+
     /// For a choice of instructions.
     pub fn with_isa(patterns: &[&RegexSetting], isa: Isa) -> Option<Prefilter> {
+        let prefilter = Prefilter::build(patterns, isa)?;
+        // Exact needles are worth finding however common they are: nothing comes after.
+        let common = prefilter.scanner.expected * ROW_BYTES > HITS_PER_ROW_MAX;
+        (prefilter.is_exact() || !common).then_some(prefilter)
+    }
+
+    fn build(patterns: &[&RegexSetting], isa: Isa) -> Option<Prefilter> {
         if patterns.is_empty() || patterns.len() > PATTERNS_MAX {
             return None;
         }
-        let (mut needles, mut exact) = (Vec::new(), true);
+        let (mut needles, mut exact) = (Vec::new(), 0);
         for (number, pattern) in patterns.iter().enumerate() {
             let found = needles_of(pattern, number, scan::WIDTH_MAX)?;
             needles.extend(found.needles);
-            exact &= found.exact;
+            exact |= u64::from(found.exact) << number;
             if needles.len() > NEEDLES_MAX {
                 return None;
             }
         }
         let scanner = Scanner::new(&needles);
-        // Exact needles are worth finding however common they are: nothing comes after.
-        if !exact && scanner.expected * ROW_BYTES > HITS_PER_ROW_MAX {
-            return None;
-        }
         Some(Prefilter { needles, scanner, exact, patterns: patterns.len(), isa })
     }
 
     /// The rows found are those that match, not only those that may.
     pub fn is_exact(&self) -> bool {
-        self.exact
+        self.exact.count_ones() as usize == self.patterns
+    }
+
+    /// As [`Prefilter::is_exact`], for one of the patterns.
+    pub fn is_exact_for(&self, pattern: usize) -> bool {
+        pattern < PATTERNS_MAX && self.exact >> pattern & 1 == 1
     }
 
     /// Hits expected per byte of text, from how common bytes are: a guess for choosing between ways to search.

@@ -366,12 +366,17 @@ impl Emitter<'_, '_, '_> {
             let null = self.has_tag(value, NULL);
             self.leave_if(null, no);
         }
+        let mark = match (known.prefilter, known.joint_bit) {
+            (Some(prefilter), _) => Some(Mark::Own(prefilter)),
+            (None, Some(bit)) => Some(Mark::Joint(bit)),
+            (None, None) => None,
+        };
         if value_is_body
             && self.body_untouched
             && self.state.body.is_none()
-            && let Some(prefilter) = known.prefilter
+            && let Some(mark) = mark
         {
-            let hit = self.prefilter_hit(prefilter);
+            let hit = self.marked(mark);
             if known.exact {
                 self.fb.ins().brif(hit, yes, &[], no, &[]);
                 return Ok(());
@@ -386,8 +391,12 @@ impl Emitter<'_, '_, '_> {
         Ok(())
     }
 
-    /// Whether a prefilter has marked the row.
-    fn prefilter_hit(&mut self, prefilter: usize) -> Value {
+    /// Whether a search of the batch has marked the row.
+    fn marked(&mut self, mark: Mark) -> Value {
+        let prefilter = match mark {
+            Mark::Own(prefilter) => prefilter,
+            Mark::Joint(bit) => return self.joint_mark(bit),
+        };
         let hits = self.load(frame::HITS);
         let bits = self.fb.ins().load(I64, flags(), hits, prefilter as i32 * 8);
         let word = self.fb.ins().ushr_imm_s(self.at, 6);
@@ -397,6 +406,15 @@ impl Emitter<'_, '_, '_> {
         let shift = self.fb.ins().band_imm_s(self.at, 63);
         let word = self.fb.ins().ushr(word, shift);
         self.fb.ins().band_imm_s(word, 1)
+    }
+
+    fn joint_mark(&mut self, bit: usize) -> Value {
+        let words = self.load(frame::JOINT);
+        let offset = self.fb.ins().ishl_imm_s(self.at, 3);
+        let address = self.fb.ins().iadd(words, offset);
+        let word = self.fb.ins().load(I64, flags(), address, 0);
+        let bit = self.int(1 << bit);
+        self.fb.ins().band(word, bit)
     }
 
     /// Searches a text with an automaton: 0 or 1; the reference where the automaton cannot tell. Positions are
@@ -418,6 +436,15 @@ impl Emitter<'_, '_, '_> {
         self.leave_if(quit, self.exits.bail);
         status
     }
+}
+
+/// Where a search of the whole batch has marked the rows.
+#[derive(Clone, Copy)]
+enum Mark {
+    /// One of the searches for a pattern each.
+    Own(usize),
+    /// A bit of the search for all patterns of the route.
+    Joint(usize),
 }
 
 fn signed(op: CompareOp) -> IntCC {

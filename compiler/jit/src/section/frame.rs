@@ -26,6 +26,8 @@ pub struct Frame {
     pub constants: *const Range,
     /// By prefilter: one bit per position in `rows`, set when the row may match.
     pub hits: *const *const u64,
+    /// By position in `rows`: one bit for each pattern of the route that the row may match.
+    pub joint: *const u64,
     /// By kept row: the arm of the route, or with `route all` its arms as bits.
     pub taken: *mut u64,
     /// By step and for the route: rows dropped on purpose.
@@ -58,6 +60,7 @@ offsets! {
     COLUMNS = columns,
     CONSTANTS = constants,
     HITS = hits,
+    JOINT = joint,
     TAKEN = taken,
     DROPPED = dropped,
     NOW_MS = now_ms,

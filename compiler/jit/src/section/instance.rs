@@ -26,6 +26,7 @@ pub struct SectionCode {
     pub(super) arms: Option<(usize, bool)>,
     pub(super) touched: Touched,
     pub(super) prefilters: Vec<Prefilter>,
+    pub(super) joint: Option<Prefilter>,
     pub(super) held: Held,
     pub(super) _code: Code,
 }
@@ -108,6 +109,9 @@ impl Instance {
         for (prefilter, hits) in code.prefilters.iter().zip(&mut self.hits) {
             prefilter.candidates(call.columns.arena.padded(), &call.columns.bodies, call.rows, hits);
         }
+        if let Some(joint) = &code.joint {
+            joint.patterns(call.columns.arena.padded(), &call.columns.bodies, call.rows, &mut memory.joint);
+        }
         memory.hit_pointers.clear();
         memory.hit_pointers.extend(self.hits.iter().map(|hits| hits.words().as_ptr()));
         memory.dropped.clear();
@@ -150,6 +154,7 @@ impl Instance {
             columns: memory.columns.as_ptr(),
             constants: memory.constants.as_ptr(),
             hits: memory.hit_pointers.as_ptr(),
+            joint: memory.joint.as_ptr(),
             taken: memory.taken.as_mut_ptr(),
             dropped: memory.dropped.as_mut_ptr(),
             now_ms: call.now_ms,

@@ -192,6 +192,7 @@ fn compile_parts(section: &Section<'_>) -> Result<Made, Fault> {
         arms: section.route.map(|route| (route.arms.len(), route.all)),
         touched,
         prefilters: regexes.prefilters,
+        joint: regexes.joint,
         held,
         _code: code,
     };

@@ -22,6 +22,9 @@ const SET_PATTERNS_MAX: usize = 32;
 /// States of an automaton for many patterns: beyond it, one for each pattern is smaller.
 const SET_STATES_MAX: usize = 600;
 
+/// Patterns that one search looks for; their bits stand in a word.
+const JOINT_PATTERNS_MAX: usize = 64;
+
 /// Regexes of one section; further ones are left to the reference.
 const REGEXES_MAX: usize = 256;
 
@@ -52,6 +55,8 @@ pub struct Known {
     pub groups: Vec<Group>,
     /// Two for each group.
     pub slots: usize,
+    /// Its bit among the patterns that one search looks for in all bodies, see [`Regexes::joint`].
+    pub joint_bit: Option<usize>,
 }
 
 /// A named group.
@@ -76,6 +81,8 @@ pub struct Regexes {
     known: HashMap<(RegexSetting, Use), Result<Known, String>>,
     pub prefilters: Vec<Prefilter>,
     pub sets: Vec<Set>,
+    /// For the patterns that a route tries on the body: which rows each of them may match, found in one search.
+    pub joint: Option<Prefilter>,
 }
 
 impl Regexes {
@@ -89,8 +96,10 @@ impl Regexes {
         for function in section.functions.user() {
             found.statements(&function.body);
         }
+        let mut joint = Vec::new();
         if let Some(route) = section.route {
-            regexes.compile_sets(route, code);
+            joint = joint_patterns(route);
+            regexes.compile_sets(route, &joint, code);
             let first = found.uses.len();
             found.exprs(route.subject.iter().chain(route.arms.iter().filter_map(|arm| arm.when.as_ref())));
             let sets = &regexes.sets;
@@ -105,9 +114,23 @@ impl Regexes {
             found.uses.retain(|one| !in_set(&mut index, one));
         }
         for one in found.uses {
-            regexes.compile_one(one, code);
+            regexes.compile_one(one, &joint, code);
         }
+        regexes.join(joint);
         regexes
+    }
+
+    /// One search for all these patterns, which have been compiled.
+    fn join(&mut self, patterns: Vec<RegexSetting>) {
+        let all: Vec<&RegexSetting> = patterns.iter().collect();
+        let Some(prefilter) = Prefilter::joint(&all) else { return };
+        for (bit, pattern) in patterns.iter().enumerate() {
+            if let Some(Ok(known)) = self.known.get_mut(&(pattern.clone(), Use::Match)) {
+                known.joint_bit = Some(bit);
+                known.exact = prefilter.is_exact_for(bit);
+            }
+        }
+        self.joint = Some(prefilter);
     }
 
     /// What a regex of the section became, or why it is left to the reference.
@@ -145,7 +168,7 @@ impl Regexes {
         Ok(())
     }
 
-    fn compile_one(&mut self, one: FoundUse, code: &mut CodeBuilder) {
+    fn compile_one(&mut self, one: FoundUse, joint: &[RegexSetting], code: &mut CodeBuilder) {
         let on_body = one.subject == Some(Expr::Body) && one.wanted == Use::Match;
         let place = (one.regex, one.wanted);
         if !self.known.contains_key(&place) {
@@ -160,6 +183,7 @@ impl Regexes {
         if let Some(Ok(known)) = self.known.get_mut(&place)
             && on_body
             && known.prefilter.is_none()
+            && !joint.contains(&place.0)
             && let Some(prefilter) = Prefilter::new(&[&place.0])
         {
             known.exact = prefilter.is_exact();
@@ -169,7 +193,7 @@ impl Regexes {
     }
 
     /// Conditions of a route that match the same text against several patterns.
-    fn compile_sets(&mut self, route: &Route, code: &mut CodeBuilder) {
+    fn compile_sets(&mut self, route: &Route, joint: &[RegexSetting], code: &mut CodeBuilder) {
         let mut found = Found::default();
         found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
         let mut groups: Vec<(Expr, Vec<RegexSetting>)> = Vec::new();
@@ -177,6 +201,9 @@ impl Regexes {
             let Some(subject @ (Expr::Body | Expr::Header(_) | Expr::Local(0))) = one.subject else {
                 continue;
             };
+            if subject == Expr::Body && joint.contains(&one.regex) {
+                continue;
+            }
             match groups.iter_mut().find(|(known, _)| *known == subject) {
                 Some((_, patterns)) if patterns.contains(&one.regex) => {}
                 Some((_, patterns)) => patterns.push(one.regex),
@@ -197,6 +224,22 @@ impl Regexes {
             }
         }
     }
+}
+
+/// The patterns that a route tries on the body and that are found by what their matches contain; none when there is
+/// only one.
+fn joint_patterns(route: &Route) -> Vec<RegexSetting> {
+    let mut found = Found::default();
+    found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
+    let mut patterns: Vec<RegexSetting> = Vec::new();
+    for one in found.uses {
+        let on_body = one.subject == Some(Expr::Body) && !patterns.contains(&one.regex);
+        if on_body && patterns.len() < JOINT_PATTERNS_MAX && Prefilter::new(&[&one.regex]).is_some() {
+            patterns.push(one.regex);
+        }
+    }
+    let all: Vec<&RegexSetting> = patterns.iter().collect();
+    if patterns.len() > 1 && Prefilter::joint(&all).is_some() { patterns } else { Vec::new() }
 }
 
 fn compile_regex(
@@ -223,7 +266,7 @@ fn compile_regex(
     let options = matcher::Options::default();
     let matcher = define_matcher(code, &name, &automaton, &options, &mut Vec::new())
         .map_err(|error| error.to_string())?;
-    Ok(Known { matcher, prefilter: None, exact: false, groups, slots: count * 2 })
+    Ok(Known { matcher, prefilter: None, exact: false, groups, slots: count * 2, joint_bit: None })
 }
 
 /// The named groups of a regex, and how many it has with those without a name and the whole match.

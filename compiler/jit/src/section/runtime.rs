@@ -58,6 +58,7 @@ pub struct Memory {
     pub columns: Vec<*mut Range>,
     pub absent: Vec<Range>,
     pub hit_pointers: Vec<*const u64>,
+    pub joint: Vec<u64>,
     pub constants: Vec<Range>,
     pub taken: Vec<u64>,
     pub dropped: Vec<u64>,
