@@ -190,7 +190,8 @@ struct Marks<'a, F> {
 
 impl<F: FnMut(usize, usize) -> u64> Sink for Marks<'_, F> {
     fn hit(&mut self, at: usize, buckets: u8) -> usize {
-        while self.body.1 <= at {
+        // An empty body holds nothing, wherever it says it stands: it must not be waited for.
+        while self.body.1 <= at || self.body.0 == self.body.1 {
             self.position += 1;
             if self.position >= self.last {
                 return usize::MAX;

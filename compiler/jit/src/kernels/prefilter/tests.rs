@@ -265,3 +265,11 @@ fn arenas_without_padding_hold_nothing() {
     prefilter.candidates(b"needle", &[Range::new(0, 6)], &[0, 1, u32::MAX], &mut hits);
     assert_eq!((hits.len(), hits.count()), (3, 0));
 }
+
+/// An empty body that stood behind the next one in the arena was waited for, and the next one was missed.
+#[test]
+fn an_empty_body_hides_no_other() {
+    let text = b"--- a -----------";
+    let bodies = [Range::new(0, 3), Range::new(16, 0), Range::new(4, 1)];
+    check(text, &bodies, &[0, 1, 2], &[setting("a", "")]);
+}
