@@ -355,7 +355,7 @@ impl Emitter<'_, '_, '_> {
             return Ok(());
         }
         let regexes = self.regexes;
-        let known = match regexes.find(regex, &Use::Match) {
+        let known = match regexes.find(regex, &Use::Match, value) {
             Ok(known) => known,
             Err(why) => return self.asked_condition(expr, why, yes, no),
         };
@@ -430,7 +430,8 @@ impl Emitter<'_, '_, '_> {
             }
             None => (text.a, zero, text.b),
         };
-        let call = self.fb.ins().call(function, &[base, start, end, slots, zero]);
+        let bitmaps = self.load(frame::BITMAPS);
+        let call = self.fb.ins().call(function, &[base, start, end, slots, bitmaps]);
         let status = self.fb.inst_results(call)[0];
         let quit = self.fb.ins().icmp_imm_s(IntCC::Equal, status, 2);
         self.leave_if(quit, self.exits.bail);

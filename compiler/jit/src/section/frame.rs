@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use flow_plan::Range;
 
 use super::runtime::Running;
+use crate::kernels::Bitmaps;
 
 /// One batch, as generated code sees it. Pointers are valid while the code runs; those into the batch are renewed
 /// by whatever moves it.
@@ -28,6 +29,8 @@ pub struct Frame {
     pub hits: *const *const u64,
     /// By position in `rows`: one bit for each pattern of the route that the row may match.
     pub joint: *const u64,
+    /// Bytes of bodies that searches want marked.
+    pub bitmaps: *const Bitmaps,
     /// By kept row: the arm of the route, or with `route all` its arms as bits.
     pub taken: *mut u64,
     /// By step and for the route: rows dropped on purpose.
@@ -61,6 +64,7 @@ offsets! {
     CONSTANTS = constants,
     HITS = hits,
     JOINT = joint,
+    BITMAPS = bitmaps,
     TAKEN = taken,
     DROPPED = dropped,
     NOW_MS = now_ms,

@@ -13,7 +13,7 @@ use super::emit::Held;
 use super::frame::Frame;
 use super::runtime::{Memory, Running};
 use crate::code::Code;
-use crate::kernels::{Prefilter, RowBits};
+use crate::kernels::{Bitmaps, Classifier, Isa, Prefilter, RowBits};
 
 /// A section's function.
 pub type Entry = unsafe extern "C" fn(*mut Frame);
@@ -27,6 +27,7 @@ pub struct SectionCode {
     pub(super) touched: Touched,
     pub(super) prefilters: Vec<Prefilter>,
     pub(super) joint: Option<Prefilter>,
+    pub(super) classifier: Option<Classifier>,
     pub(super) held: Held,
     pub(super) _code: Code,
 }
@@ -34,14 +35,18 @@ pub struct SectionCode {
 impl NativeCode for SectionCode {
     fn instance(self: Arc<Self>) -> Box<dyn NativeInstance> {
         let hits = self.prefilters.iter().map(|_| RowBits::default()).collect();
-        Box::new(Instance { code: self, memory: Memory::default(), hits })
+        Box::new(Instance { code: self, memory: Memory::default(), hits, bitmaps: Bitmaps::default() })
     }
 }
+
+/// After an arena of more bytes the bitmaps, which are up to as large, are not kept.
+const KEPT_ARENA_MAX: usize = 8 << 20;
 
 struct Instance {
     code: Arc<SectionCode>,
     memory: Memory,
     hits: Vec<RowBits>,
+    bitmaps: Bitmaps,
 }
 
 impl NativeInstance for Instance {
@@ -112,6 +117,13 @@ impl Instance {
         if let Some(joint) = &code.joint {
             joint.patterns(call.columns.arena.padded(), &call.columns.bodies, call.rows, &mut memory.joint);
         }
+        if let Some(classifier) = &code.classifier {
+            let bodies = call.rows.iter().map(|row| call.columns.bodies[*row as usize].range());
+            let (start, end) =
+                bodies.fold((usize::MAX, 0), |(start, end), body| (start.min(body.start), end.max(body.end)));
+            let padded = call.columns.arena.padded();
+            classifier.classify(padded, start.min(end)..end, Isa::detect(), &mut self.bitmaps);
+        }
         memory.hit_pointers.clear();
         memory.hit_pointers.extend(self.hits.iter().map(|hits| hits.words().as_ptr()));
         memory.dropped.clear();
@@ -155,6 +167,7 @@ impl Instance {
             constants: memory.constants.as_ptr(),
             hits: memory.hit_pointers.as_ptr(),
             joint: memory.joint.as_ptr(),
+            bitmaps: &raw const self.bitmaps,
             taken: memory.taken.as_mut_ptr(),
             dropped: memory.dropped.as_mut_ptr(),
             now_ms: call.now_ms,
@@ -180,7 +193,11 @@ impl Instance {
         if let Some(panic) = running.panic.take() {
             resume_unwind(panic);
         }
+        let large = running.columns.arena.len() > KEPT_ARENA_MAX;
         drop(running);
+        if large {
+            self.bitmaps = Bitmaps::default();
+        }
         let kept = frame.kept as usize;
         for (total, dropped) in call.dropped.iter_mut().zip(&self.memory.dropped) {
             *total += *dropped as usize;

@@ -25,6 +25,7 @@ use flow_plan::native::{Ask, PartReport, Refusal, Section, SectionReport};
 pub use instance::SectionCode;
 
 use crate::code::{CodeBuilder, CodeError, Settings};
+use crate::kernels::Classifier;
 use emit::{Emitter, Held, flags};
 use regexes::Regexes;
 
@@ -193,6 +194,7 @@ fn compile_parts(section: &Section<'_>) -> Result<Made, Fault> {
         touched,
         prefilters: regexes.prefilters,
         joint: regexes.joint,
+        classifier: if regexes.classes.is_empty() { None } else { Classifier::new(&regexes.classes) },
         held,
         _code: code,
     };

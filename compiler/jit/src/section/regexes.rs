@@ -8,10 +8,10 @@ use flow_plan::native::Section;
 use flow_plan::settings::RegexSetting;
 use regex_syntax::hir::{Hir, HirKind};
 
-use crate::automaton::{Automaton, Kind, Options};
+use crate::automaton::{Automaton, ByteSet, Kind, Options};
 use crate::code::{CodeBuilder, FuncId};
 use crate::kernels::Prefilter;
-use crate::matcher::{self, define_matcher};
+use crate::matcher::{self, Loops, define_matcher};
 
 /// States of one automaton; a regex with more is left to the reference.
 const STATES_MAX: usize = 2_000;
@@ -78,7 +78,12 @@ pub struct Set {
 /// The regexes of a section.
 #[derive(Default)]
 pub struct Regexes {
-    known: HashMap<(RegexSetting, Use), Result<Known, String>>,
+    /// With whether the search is of bodies as they came.
+    known: HashMap<(RegexSetting, Use, bool), Result<Known, String>>,
+    /// No step changes bodies.
+    bodies_stay: bool,
+    /// Bytes that searches of bodies want marked for the whole batch.
+    pub classes: Vec<ByteSet>,
     pub prefilters: Vec<Prefilter>,
     pub sets: Vec<Set>,
     /// For the patterns that a route tries on the body: which rows each of them may match, found in one search.
@@ -88,7 +93,8 @@ pub struct Regexes {
 impl Regexes {
     /// Compiles all regexes of a section.
     pub fn compile(section: &Section<'_>, code: &mut CodeBuilder) -> Regexes {
-        let mut regexes = Regexes::default();
+        let bodies_stay = !section.steps.iter().any(|step| super::sets_body(&step.code.body));
+        let mut regexes = Regexes { bodies_stay, ..Regexes::default() };
         let mut found = Found::default();
         for step in &section.steps {
             found.statements(&step.code.body);
@@ -106,9 +112,7 @@ impl Regexes {
             let in_set = |index: &mut usize, one: &FoundUse| {
                 *index += 1;
                 *index > first
-                    && sets.iter().any(|set| {
-                        Some(&set.subject) == one.subject.as_ref() && set.patterns.contains(&one.regex)
-                    })
+                    && sets.iter().any(|set| set.subject == one.subject && set.patterns.contains(&one.regex))
             };
             let mut index = 0;
             found.uses.retain(|one| !in_set(&mut index, one));
@@ -125,7 +129,7 @@ impl Regexes {
         let all: Vec<&RegexSetting> = patterns.iter().collect();
         let Some(prefilter) = Prefilter::joint(&all) else { return };
         for (bit, pattern) in patterns.iter().enumerate() {
-            if let Some(Ok(known)) = self.known.get_mut(&(pattern.clone(), Use::Match)) {
+            if let Some(Ok(known)) = self.known.get_mut(&(pattern.clone(), Use::Match, false)) {
                 known.joint_bit = Some(bit);
                 known.exact = prefilter.is_exact_for(bit);
             }
@@ -134,12 +138,18 @@ impl Regexes {
     }
 
     /// What a regex of the section became, or why it is left to the reference.
-    pub fn find(&self, regex: &RegexSetting, wanted: &Use) -> Result<&Known, &str> {
-        match self.known.get(&(regex.clone(), wanted.clone())) {
+    pub fn find(&self, regex: &RegexSetting, wanted: &Use, subject: &Expr) -> Result<&Known, &str> {
+        match self.known.get(&(regex.clone(), wanted.clone(), self.uses_marks(wanted, subject))) {
             Some(Ok(known)) => Ok(known),
             Some(Err(why)) => Err(why),
             None => Err("it was not found"),
         }
+    }
+
+    /// Whether a search goes by bytes that are marked for the whole batch: it has to be of bodies as they came, and
+    /// long enough to gain from it.
+    fn uses_marks(&self, wanted: &Use, subject: &Expr) -> bool {
+        self.bodies_stay && *subject == Expr::Body && matches!(wanted, Use::Groups(_))
     }
 
     /// The set that a pattern of the route is in, and its bit.
@@ -154,8 +164,8 @@ impl Regexes {
     pub fn check_extractions(&self, statements: &[Stmt]) -> Result<(), String> {
         for statement in statements {
             match statement {
-                Stmt::Extract { regex, groups, .. } => {
-                    self.find(regex, &Use::of(groups))
+                Stmt::Extract { subject, regex, groups, .. } => {
+                    self.find(regex, &Use::of(groups), subject)
                         .map_err(|why| format!("`/{}/`: {why}", regex.pattern))?;
                 }
                 Stmt::If { then, otherwise, .. } => {
@@ -169,14 +179,15 @@ impl Regexes {
     }
 
     fn compile_one(&mut self, one: FoundUse, joint: &[RegexSetting], code: &mut CodeBuilder) {
-        let on_body = one.subject == Some(Expr::Body) && one.wanted == Use::Match;
-        let place = (one.regex, one.wanted);
+        let on_body = one.subject == Expr::Body && one.wanted == Use::Match;
+        let marks = self.uses_marks(&one.wanted, &one.subject);
+        let place = (one.regex, one.wanted, marks);
         if !self.known.contains_key(&place) {
             let number = self.known.len();
             let known = if number >= REGEXES_MAX {
                 Err(format!("there are more than {REGEXES_MAX} regexes"))
             } else {
-                compile_regex(&place.0, &place.1, number, code)
+                compile_regex(&place.0, &place.1, number, code, marks.then_some(&mut self.classes))
             };
             self.known.insert(place.clone(), known);
         }
@@ -198,9 +209,7 @@ impl Regexes {
         found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
         let mut groups: Vec<(Expr, Vec<RegexSetting>)> = Vec::new();
         for one in found.uses {
-            let Some(subject @ (Expr::Body | Expr::Header(_) | Expr::Local(0))) = one.subject else {
-                continue;
-            };
+            let subject @ (Expr::Body | Expr::Header(_) | Expr::Local(0)) = one.subject else { continue };
             if subject == Expr::Body && joint.contains(&one.regex) {
                 continue;
             }
@@ -233,7 +242,7 @@ fn joint_patterns(route: &Route) -> Vec<RegexSetting> {
     found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
     let mut patterns: Vec<RegexSetting> = Vec::new();
     for one in found.uses {
-        let on_body = one.subject == Some(Expr::Body) && !patterns.contains(&one.regex);
+        let on_body = one.subject == Expr::Body && !patterns.contains(&one.regex);
         if on_body && patterns.len() < JOINT_PATTERNS_MAX && Prefilter::new(&[&one.regex]).is_some() {
             patterns.push(one.regex);
         }
@@ -247,6 +256,7 @@ fn compile_regex(
     wanted: &Use,
     number: usize,
     code: &mut CodeBuilder,
+    classes: Option<&mut Vec<ByteSet>>,
 ) -> Result<Known, String> {
     let (groups, count) = groups_of(regex)?;
     let (kind, slots) = match wanted {
@@ -263,8 +273,9 @@ fn compile_regex(
     let options = Options { states_max: STATES_MAX, wanted: slots, quit_beyond_ascii: true };
     let automaton = Automaton::new(&[regex], kind, &options).map_err(|refusal| refusal.to_string())?;
     let name = format!("regex{number}");
-    let options = matcher::Options::default();
-    let matcher = define_matcher(code, &name, &automaton, &options, &mut Vec::new())
+    let loops = if classes.is_some() { Loops::Bitmaps } else { Loops::default() };
+    let options = matcher::Options { loops, ..matcher::Options::default() };
+    let matcher = define_matcher(code, &name, &automaton, &options, classes.unwrap_or(&mut Vec::new()))
         .map_err(|error| error.to_string())?;
     Ok(Known { matcher, prefilter: None, exact: false, groups, slots: count * 2, joint_bit: None })
 }
@@ -303,7 +314,7 @@ fn groups_of(regex: &RegexSetting) -> Result<(Vec<Group>, usize), String> {
 }
 
 struct FoundUse {
-    subject: Option<Expr>,
+    subject: Expr,
     regex: RegexSetting,
     wanted: Use,
 }
@@ -327,7 +338,7 @@ impl Found {
                     _ => return,
                 };
                 self.uses.push(FoundUse {
-                    subject: Some((**value).clone()),
+                    subject: (**value).clone(),
                     regex: regex.clone(),
                     wanted: Use::Match,
                 });
@@ -352,7 +363,11 @@ impl Found {
                 Stmt::Extract { subject, regex, groups, .. } => {
                     self.exprs([subject]);
                     self.exprs(groups.iter().filter_map(|group| group.convert.as_ref()));
-                    self.uses.push(FoundUse { subject: None, regex: regex.clone(), wanted: Use::of(groups) });
+                    self.uses.push(FoundUse {
+                        subject: subject.clone(),
+                        regex: regex.clone(),
+                        wanted: Use::of(groups),
+                    });
                 }
                 // Run by the reference.
                 Stmt::For { .. }

@@ -278,7 +278,7 @@ impl Emitter<'_, '_, '_> {
         on_miss: OnMiss,
     ) -> Emit<()> {
         let regexes = self.regexes;
-        let known = match regexes.find(regex, &Use::of(groups)) {
+        let known = match regexes.find(regex, &Use::of(groups), subject) {
             Ok(known) => known,
             Err(why) => return Err(CodeError::Refused(format!("/{}/", regex.pattern), why.to_owned())),
         };
