@@ -25,11 +25,10 @@ impl Library {
         functions: Functions,
     ) -> (Library, Files, Vec<Diagnostic>) {
         let mut files = Files::new();
+        let texts: Vec<_> = texts.into_iter().map(|(name, text)| (files.add(name, text), text)).collect();
         let mut externs = Vec::new();
         let mut diagnostics = Vec::new();
-        for (name, text) in texts {
-            let id = files.add(name, text);
-            let parsed = flow_syntax::parse_file(id, text);
+        for parsed in flow_syntax::parse_files(&texts) {
             diagnostics.extend(parsed.diagnostics);
             externs.extend(parsed.value.items.into_iter().filter_map(|item| match item {
                 ast::Item::Extern(declaration) => Some(declaration),

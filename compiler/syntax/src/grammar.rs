@@ -34,5 +34,7 @@ pub(crate) fn parse(rule: Rule, text: &str) -> Result<Node<'_>, Box<Error<Rule>>
 
 /// The children of a node without line ends and the end of the text.
 pub(crate) fn children<'t>(node: &Node<'t>) -> impl Iterator<Item = Node<'t>> + use<'t> {
-    node.clone().into_inner().filter(|child| !matches!(child.as_rule(), Rule::NL | Rule::EOI))
+    node.clone()
+        .into_inner()
+        .filter(|child| !matches!(child.as_rule(), Rule::NL | Rule::blank_lines | Rule::EOI))
 }

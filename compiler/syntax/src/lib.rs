@@ -37,6 +37,11 @@ pub fn parse_file(file: FileId, text: &str) -> Parsed<ast::File> {
     read::parse_file(file, text)
 }
 
+/// Parses several files at the same time, each as [`parse_file`] does; in their order.
+pub fn parse_files(texts: &[(FileId, &str)]) -> Vec<Parsed<ast::File>> {
+    read::parse_files(texts)
+}
+
 /// Parses a single expression (command line `--set name=value`, the prompt).
 pub fn parse_expr(file: FileId, text: &str) -> Parsed<Option<ast::Expr>> {
     read::parse_expr(file, text)

@@ -28,14 +28,40 @@ const DIAGNOSTICS_MAX: usize = 50;
 /// megabytes of an ordinary thread.
 const STACK_BYTES: usize = 64 << 20;
 
+/// Texts that are read at the same time, each on a thread of its own.
+const AT_ONCE_MAX: usize = 8;
+
 pub(crate) fn parse_file(file: FileId, text: &str) -> Parsed<File> {
+    with_stack(|| read_text(file, text))
+}
+
+pub(crate) fn parse_files(texts: &[(FileId, &str)]) -> Vec<Parsed<File>> {
+    let mut parsed = Vec::with_capacity(texts.len());
+    for texts in texts.chunks(AT_ONCE_MAX) {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = texts
+                .iter()
+                .map(|&(file, text)| thread_builder().spawn_scoped(scope, move || read_text(file, text)))
+                .collect();
+            for (thread, &(file, text)) in threads.into_iter().zip(texts) {
+                parsed.push(match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    Err(_) => read_text(file, text),
+                });
+            }
+        });
+    }
+    parsed
+}
+
+fn read_text(file: FileId, text: &str) -> Parsed<File> {
     if text.len() > TEXT_MAX {
         let span = flow_diag::Span::new(file, 0, 0);
         let diagnostic = Diagnostic::new(Code::F0001, span, "this file is too large to be read")
             .help(format!("the limit is {} MiB", TEXT_MAX >> 20));
         return Parsed { value: File::empty(file), diagnostics: vec![diagnostic] };
     }
-    with_stack(|| read_file(file, text))
+    read_file(file, text)
 }
 
 pub(crate) fn parse_expr(file: FileId, text: &str) -> Parsed<Option<Expr>> {
@@ -47,11 +73,14 @@ pub(crate) fn parse_expr(file: FileId, text: &str) -> Parsed<Option<Expr>> {
 
 /// Runs `work` on a thread with enough stack; where threads cannot be had, on this one.
 fn with_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
-    let builder = std::thread::Builder::new().name("read".into()).stack_size(STACK_BYTES);
-    std::thread::scope(|scope| match builder.spawn_scoped(scope, &work) {
+    std::thread::scope(|scope| match thread_builder().spawn_scoped(scope, &work) {
         Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         Err(_) => work(),
     })
+}
+
+fn thread_builder() -> std::thread::Builder {
+    std::thread::Builder::new().name("read".into()).stack_size(STACK_BYTES)
 }
 
 fn read_file(file: FileId, text: &str) -> Parsed<File> {

@@ -189,3 +189,19 @@ fn every_fix_mends() {
     }
     assert!(fixes >= 40, "only {fixes} fixes tried");
 }
+
+/// Read at the same time or one after the other: the same trees, in the same order, also for broken text.
+#[test]
+fn files_read_at_once_are_as_read_alone() {
+    let texts: Vec<String> = (0..20)
+        .map(|n| format!("# {n}\nsource s{n} = tail \"{n}\"\n\n  # on\n -> c{n}\n{}", "} ".repeat(n % 3)))
+        .collect();
+    let texts: Vec<(FileId, &str)> = texts.iter().map(|text| (FileId(0), text.as_str())).collect();
+    let at_once = flow_syntax::parse_files(&texts);
+    assert_eq!(at_once.len(), texts.len());
+    for (parsed, (file, text)) in at_once.iter().zip(texts) {
+        let alone = parse_file(file, text);
+        assert_eq!(format!("{:?}", parsed.value), format!("{:?}", alone.value), "{text}");
+        assert_eq!(parsed.diagnostics, alone.diagnostics, "{text}");
+    }
+}
