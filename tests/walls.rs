@@ -92,16 +92,18 @@ fn some_libraries_have_one_user() {
 /// What is only compared with in a benchmark (VRL brings some two hundred libraries) is built by nobody who does not
 /// ask for that benchmark.
 #[test]
-fn contenders_are_no_part_of_the_build() {
-    const CONTENDERS: &str = "tests/bench/contenders";
-    assert_eq!(list("exclude"), [CONTENDERS]);
-    assert!(!members().iter().any(|member| member.starts_with(CONTENDERS)));
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(CONTENDERS);
-    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
-    assert!(manifest.contains("\n[workspace]\n"), "it is a workspace of its own");
-    assert!(folder.join("Cargo.lock").is_file(), "with its own lock file");
+fn contenders_and_fuzzers_are_no_part_of_the_build() {
+    const OUTSIDE: [&str; 2] = ["tests/bench/contenders", "tests/fuzz"];
+    assert_eq!(list("exclude"), OUTSIDE);
+    for outside in OUTSIDE {
+        assert!(!members().iter().any(|member| member.starts_with(outside)));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(outside);
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("\n[workspace]\n"), "{outside} is a workspace of its own");
+        assert!(folder.join("Cargo.lock").is_file(), "with its own lock file");
+    }
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
-    for library in ["vrl", "pcre2"] {
+    for library in ["vrl", "pcre2", "libfuzzer-sys"] {
         assert!(!lock.contains(&format!("name = \"{library}\"\n")), "the project must not know {library}");
     }
 }

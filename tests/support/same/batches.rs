@@ -96,13 +96,14 @@ pub fn batch(bytes: &mut Bytes<'_>, slots: usize) -> (Batch, bool) {
     (batch, bytes.rarely(3))
 }
 
-/// Ranges beyond the arena, absent bodies, overlapping rows: what only a fault of a source makes.
+/// Ranges far beyond the arena, absent bodies, overlapping rows: what only a fault of a source makes. A range just
+/// beyond the arena has no fixed meaning: what a row before it appends may move the end past it.
 fn lie(bytes: &mut Bytes<'_>, columns: &mut Columns, rows: usize) {
     let len = columns.arena.len() as u32;
     for _ in 0..1 + bytes.below(3) {
         let row = bytes.below(rows);
         let range = match bytes.below(6) {
-            0 => Range { start: len, len: 1 },
+            0 => Range { start: 1 << 30, len: 1 },
             1 => Range { start: len + 64, len: 4_000_000 },
             2 => Range { start: 0, len },
             3 => Range { start: len, len: 0 },

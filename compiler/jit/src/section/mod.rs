@@ -149,7 +149,8 @@ fn compile_parts(section: &Section<'_>) -> Result<Made, Fault> {
     let started = Instant::now();
     let touched = Touched::by(section);
     if section.steps.len() > STEPS_MAX {
-        return Err(CodeError::TooLarge("steps", STEPS_MAX).into());
+        // Those before it, and those behind it, are sections of their own.
+        return Err(Fault::Part(STEPS_MAX, format!("{STEPS_MAX} steps before it are compiled together")));
     }
     if touched.reads.iter().chain(&touched.writes).any(|slot| *slot >= SLOTS_MAX) {
         return Err(CodeError::TooLarge("header names", SLOTS_MAX as usize).into());

@@ -99,6 +99,15 @@ impl Regexes {
         for step in &section.steps {
             found.statements(&step.code.body);
         }
+        // Without one of these the section is not compiled: nothing else needs to be, either.
+        let (extractions, others) =
+            found.uses.into_iter().partition(|one| matches!(one.wanted, Use::Groups(_)));
+        found.uses = others;
+        for one in extractions {
+            if !regexes.compile_one(one, &[], code) {
+                return regexes;
+            }
+        }
         for function in section.functions.user() {
             found.statements(&function.body);
         }
@@ -178,7 +187,8 @@ impl Regexes {
         Ok(())
     }
 
-    fn compile_one(&mut self, one: FoundUse, joint: &[RegexSetting], code: &mut CodeBuilder) {
+    /// False: it is left to the reference.
+    fn compile_one(&mut self, one: FoundUse, joint: &[RegexSetting], code: &mut CodeBuilder) -> bool {
         let on_body = one.subject == Expr::Body && one.wanted == Use::Match;
         let marks = self.uses_marks(&one.wanted, &one.subject);
         let place = (one.regex, one.wanted, marks);
@@ -201,6 +211,7 @@ impl Regexes {
             known.prefilter = Some(self.prefilters.len());
             self.prefilters.push(prefilter);
         }
+        matches!(self.known.get(&place), Some(Ok(_)))
     }
 
     /// Conditions of a route that match the same text against several patterns.
@@ -380,5 +391,41 @@ impl Found {
                 | Stmt::Emit { .. } => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow_plan::function::Functions;
+    use flow_plan::ir::{Code, ExtractGroup, OnMiss};
+    use flow_plan::native::SectionStep;
+    use flow_plan::{Slot, plan::OriginId};
+
+    use super::*;
+    use crate::code::Settings;
+
+    #[test]
+    fn nothing_is_compiled_behind_an_extraction_that_cannot_be() {
+        // A section was compiled whole, codes and all, each time that one of its steps had to leave it: the work grew
+        // with the square of the steps that had to.
+        let step = |pattern: &str| {
+            let group = ExtractGroup { group: "g".into(), slot: Slot(0), convert: None, value_local: 0 };
+            let extract = Stmt::Extract {
+                subject: Expr::Body,
+                regex: RegexSetting { pattern: pattern.into(), flags: String::new() },
+                groups: vec![group],
+                on_miss: OnMiss::Pass,
+                origin: OriginId(0),
+            };
+            SectionStep { name: "step", code: Code { locals: 1, body: vec![extract] } }
+        };
+        let patterns = ["(?P<g>a)", "(?P<g>[ab]*a[ab]{40})", "(?P<g>b)", "(?P<g>c)"];
+        let functions = Functions::new();
+        let section = Section { steps: patterns.map(step).into(), route: None, functions: &functions };
+        let mut code = CodeBuilder::new(&Settings::default()).unwrap();
+        let regexes = Regexes::compile(&section, &mut code);
+        assert_eq!(regexes.known.len(), 2);
+        assert!(regexes.check_extractions(&section.steps[0].code.body).is_ok());
+        assert!(regexes.check_extractions(&section.steps[1].code.body).is_err());
     }
 }
