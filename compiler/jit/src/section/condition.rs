@@ -345,7 +345,9 @@ impl Emitter<'_, '_, '_> {
         yes: Block,
         no: Block,
     ) -> Emit<()> {
-        if let Some((set, bit)) = self.regexes.set_of(value, regex)
+        let value_is_body = *value == Expr::Body || self.subject_is_body && *value == Expr::Local(0);
+        let subject = if value_is_body { &Expr::Body } else { value };
+        if let Some((set, bit)) = self.regexes.set_of(subject, regex)
             && let Some(Some(words)) = self.sets.get(set)
         {
             let words = *words;
@@ -359,7 +361,6 @@ impl Emitter<'_, '_, '_> {
             Ok(known) => known,
             Err(why) => return self.asked_condition(expr, why, yes, no),
         };
-        let value_is_body = matches!(value, Expr::Body);
         let value = self.value(value)?;
         let value = self.guard(value, Kinds::TEXT_OR_NULL);
         if value.kinds.has(NULL) {
@@ -385,8 +386,11 @@ impl Emitter<'_, '_, '_> {
             self.fb.ins().brif(hit, candidate, &[], no, &[]);
             self.fb.switch_to_block(candidate);
         }
+        let Some(matcher) = known.matcher else {
+            return self.asked_condition(expr, "it was made for bodies as they came", yes, no);
+        };
         let slots = self.int(0);
-        let status = self.search(known.matcher, value, slots);
+        let status = self.search(matcher, value, slots);
         self.fb.ins().brif(status, yes, &[], no, &[]);
         Ok(())
     }

@@ -91,6 +91,8 @@ pub struct Emitter<'e, 'f, 's> {
     pub budget: u32,
     /// No step of the section has changed the body so far.
     pub body_untouched: bool,
+    /// In a route over the body, whose local 0 is the body.
+    pub subject_is_body: bool,
     /// By set of patterns of the route: where its words are.
     pub sets: Vec<Option<StackSlot>>,
     signatures: HashMap<(usize, bool), SigRef>,
@@ -155,6 +157,7 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
             inlined: 0,
             budget: EXPRESSIONS_MAX,
             body_untouched: true,
+            subject_is_body: false,
             sets: Vec::new(),
             signatures: HashMap::new(),
             arguments: None,

@@ -1,7 +1,7 @@
 //! The regexes of a section: an automaton and its machine code for each, a search of the whole batch before the
 //! automaton where that pays, and one automaton for all patterns that a route tries on the same text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use flow_plan::ir::{Expr, ExtractGroup, Route, Stmt};
 use flow_plan::native::Section;
@@ -47,7 +47,8 @@ impl Use {
 /// A regex with machine code.
 #[derive(Clone, Debug)]
 pub struct Known {
-    pub matcher: FuncId,
+    /// None when the rows that a search of the batch marks are those that match, wherever the regex is used.
+    pub matcher: Option<FuncId>,
     /// For the body of the events: the number of the search that marks the rows worth a look.
     pub prefilter: Option<usize>,
     /// The rows marked are those that match.
@@ -82,6 +83,8 @@ pub struct Regexes {
     known: HashMap<(RegexSetting, Use, bool), Result<Known, String>>,
     /// No step changes bodies.
     bodies_stay: bool,
+    /// Regexes that are tried on other texts than bodies.
+    elsewhere: HashSet<RegexSetting>,
     /// Bytes that searches of bodies want marked for the whole batch.
     pub classes: Vec<ByteSet>,
     pub prefilters: Vec<Prefilter>,
@@ -116,7 +119,8 @@ impl Regexes {
             joint = joint_patterns(route);
             regexes.compile_sets(route, &joint, code);
             let first = found.uses.len();
-            found.exprs(route.subject.iter().chain(route.arms.iter().filter_map(|arm| arm.when.as_ref())));
+            found.exprs(&route.subject);
+            found.uses.extend(found_in_route(route));
             let sets = &regexes.sets;
             let in_set = |index: &mut usize, one: &FoundUse| {
                 *index += 1;
@@ -126,6 +130,8 @@ impl Regexes {
             let mut index = 0;
             found.uses.retain(|one| !in_set(&mut index, one));
         }
+        let elsewhere = found.uses.iter().filter(|one| one.subject != Expr::Body);
+        regexes.elsewhere = elsewhere.map(|one| one.regex.clone()).collect();
         for one in found.uses {
             regexes.compile_one(one, &joint, code);
         }
@@ -194,7 +200,16 @@ impl Regexes {
         let place = (one.regex, one.wanted, marks);
         if !self.known.contains_key(&place) {
             let number = self.known.len();
-            let known = if number >= REGEXES_MAX {
+            let known = if on_body && self.only_marked(&place.0) {
+                Ok(Known {
+                    matcher: None,
+                    prefilter: None,
+                    exact: true,
+                    groups: Vec::new(),
+                    slots: 0,
+                    joint_bit: None,
+                })
+            } else if number >= REGEXES_MAX {
                 Err(format!("there are more than {REGEXES_MAX} regexes"))
             } else {
                 compile_regex(&place.0, &place.1, number, code, marks.then_some(&mut self.classes))
@@ -214,12 +229,18 @@ impl Regexes {
         matches!(self.known.get(&place), Some(Ok(_)))
     }
 
+    /// Whether a search of the batch says all there is to say about a regex: it is nothing but literals, and is only
+    /// ever tried on bodies as they came.
+    fn only_marked(&self, regex: &RegexSetting) -> bool {
+        self.bodies_stay
+            && !self.elsewhere.contains(regex)
+            && Prefilter::new(&[regex]).is_some_and(|prefilter| prefilter.is_exact())
+    }
+
     /// Conditions of a route that match the same text against several patterns.
     fn compile_sets(&mut self, route: &Route, joint: &[RegexSetting], code: &mut CodeBuilder) {
-        let mut found = Found::default();
-        found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
         let mut groups: Vec<(Expr, Vec<RegexSetting>)> = Vec::new();
-        for one in found.uses {
+        for one in found_in_route(route) {
             let subject @ (Expr::Body | Expr::Header(_) | Expr::Local(0)) = one.subject else { continue };
             if subject == Expr::Body && joint.contains(&one.regex) {
                 continue;
@@ -246,13 +267,23 @@ impl Regexes {
     }
 }
 
+/// The regexes in the conditions of a route. Its subject is the local 0; where that is the body, they say so.
+fn found_in_route(route: &Route) -> Vec<FoundUse> {
+    let mut found = Found::default();
+    found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
+    if route.subject == Some(Expr::Body) {
+        for one in found.uses.iter_mut().filter(|one| one.subject == Expr::Local(0)) {
+            one.subject = Expr::Body;
+        }
+    }
+    found.uses
+}
+
 /// The patterns that a route tries on the body and that are found by what their matches contain; none when there is
 /// only one.
 fn joint_patterns(route: &Route) -> Vec<RegexSetting> {
-    let mut found = Found::default();
-    found.exprs(route.arms.iter().filter_map(|arm| arm.when.as_ref()));
     let mut patterns: Vec<RegexSetting> = Vec::new();
-    for one in found.uses {
+    for one in found_in_route(route) {
         let on_body = one.subject == Expr::Body && !patterns.contains(&one.regex);
         if on_body && patterns.len() < JOINT_PATTERNS_MAX && Prefilter::new(&[&one.regex]).is_some() {
             patterns.push(one.regex);
@@ -288,7 +319,14 @@ fn compile_regex(
     let options = matcher::Options { loops, ..matcher::Options::default() };
     let matcher = define_matcher(code, &name, &automaton, &options, classes.unwrap_or(&mut Vec::new()))
         .map_err(|error| error.to_string())?;
-    Ok(Known { matcher, prefilter: None, exact: false, groups, slots: count * 2, joint_bit: None })
+    Ok(Known {
+        matcher: Some(matcher),
+        prefilter: None,
+        exact: false,
+        groups,
+        slots: count * 2,
+        joint_bit: None,
+    })
 }
 
 /// The named groups of a regex, and how many it has with those without a name and the whole match.

@@ -24,6 +24,7 @@ impl Emitter<'_, '_, '_> {
         if let Some(subject) = &route.subject {
             self.state.locals[0] = self.value(subject)?;
         }
+        self.subject_is_body = route.subject == Some(flow_plan::ir::Expr::Body);
         self.run_sets()?;
         if route.all {
             self.all_arms(route, taken, nowhere)?;
@@ -31,6 +32,7 @@ impl Emitter<'_, '_, '_> {
             self.first_arm(route, taken, nowhere)?;
         }
         self.sets.clear();
+        self.subject_is_body = false;
         self.fb.switch_to_block(nowhere);
         self.count_dropped(part);
         self.fb.ins().jump(gone, &[]);

@@ -282,6 +282,9 @@ impl Emitter<'_, '_, '_> {
             Ok(known) => known,
             Err(why) => return Err(CodeError::Refused(format!("/{}/", regex.pattern), why.to_owned())),
         };
+        let Some(matcher) = known.matcher else {
+            return Err(CodeError::Refused(format!("/{}/", regex.pattern), "it has no automaton".into()));
+        };
         let subject = self.value(subject)?;
         let subject = self.guard(subject, Kinds::TEXT_OR_NULL);
         let missed = self.fb.create_block();
@@ -291,7 +294,7 @@ impl Emitter<'_, '_, '_> {
         }
         let places = self.stack(known.slots * 4);
         let address = self.fb.ins().stack_addr(I64, places, 0);
-        let status = self.search(known.matcher, subject, address);
+        let status = self.search(matcher, subject, address);
         let found = self.fb.create_block();
         self.fb.ins().brif(status, found, &[], missed, &[]);
         self.fb.switch_to_block(missed);
