@@ -159,7 +159,7 @@ fn walk(one: &dense::DFA<Vec<u32>>, two: &dense::DFA<Vec<u32>>, steps_max: usize
     };
     let bytes = representatives(one, two);
     let begin: (At, At, u8) = (Some(first), Some(second), 0);
-    let mut seen: HashSet<(At, At, u8)> = HashSet::from([begin]);
+    let mut seen: HashSet<u64> = HashSet::from([word(begin)]);
     // Each with the byte that led to it and where it came from, for the example.
     let mut queue: Vec<((At, At, u8), u8, usize)> = vec![(begin, 0, 0)];
     let mut next = 0;
@@ -192,7 +192,7 @@ fn walk(one: &dense::DFA<Vec<u32>>, two: &dense::DFA<Vec<u32>>, steps_max: usize
             if dead(one, first) && dead(two, second) {
                 continue;
             }
-            if seen.insert((first, second, utf8)) {
+            if seen.insert(word((first, second, utf8))) {
                 queue.push(((first, second, utf8), byte, next));
             }
         }
@@ -209,6 +209,13 @@ fn walk(one: &dense::DFA<Vec<u32>>, two: &dense::DFA<Vec<u32>>, steps_max: usize
         (Some(end), true, true) => Relation::Overlap(text_to(&queue, end)),
     };
     (relation, steps)
+}
+
+/// A place of both walks in one word; 0 in place of a state says that a match was found.
+fn word((first, second, utf8): (At, At, u8)) -> u64 {
+    let number = |at: At| at.map_or(0, |state| u64::from(state.as_u32()) + 1);
+    // Automata are far smaller than 2^30 words, see AUTOMATON_BYTES_MAX.
+    number(first) << 34 | number(second) << 4 | u64::from(utf8)
 }
 
 fn step(automaton: &dense::DFA<Vec<u32>>, at: At, byte: u8) -> Option<At> {
@@ -235,14 +242,18 @@ fn text_to(queue: &[((At, At, u8), u8, usize)], end: usize) -> String {
 /// classes of UTF-8 are told apart, too.
 fn representatives(one: &dense::DFA<Vec<u32>>, two: &dense::DFA<Vec<u32>>) -> Vec<u8> {
     let readable = (b'0'..=b'9').chain(b'a'..=b'z').chain(b'A'..=b'Z').chain(b'!'..=b'~').chain(b' '..=b' ');
+    let (first, second) = (one.byte_classes(), two.byte_classes());
     let mut seen = HashSet::new();
     readable
         .chain(0..=255)
-        .filter(|&byte| {
-            let utf8: Vec<Option<u8>> = (0..8).map(|state| utf8_next(state, byte)).collect();
-            seen.insert((one.byte_classes().get(byte), two.byte_classes().get(byte), utf8))
-        })
+        .filter(|&byte| seen.insert((first.get(byte), second.get(byte), utf8_class(byte))))
         .collect()
+}
+
+/// Bytes of one class lead to the same state from every state of UTF-8.
+fn utf8_class(byte: u8) -> u8 {
+    const CLASSES: [u8; 13] = [0x80, 0x90, 0xa0, 0xc0, 0xc2, 0xe0, 0xe1, 0xed, 0xee, 0xf0, 0xf1, 0xf4, 0xf5];
+    CLASSES.iter().take_while(|first| byte >= **first).count() as u8
 }
 
 /// Texts are UTF-8: the state after one more byte; 0 is between two characters. (Unicode standard, table 3-7.)
@@ -345,6 +356,19 @@ mod tests {
 
     fn regexes(one: &str, two: &str) -> Relation {
         compare(&regex(one), &regex(two))
+    }
+
+    #[test]
+    fn bytes_of_one_class_are_one_to_utf8() {
+        let leads = |byte: u8| -> Vec<Option<u8>> { (0..8).map(|state| utf8_next(state, byte)).collect() };
+        for one in 0..=255u8 {
+            for two in 0..=255u8 {
+                assert!(
+                    utf8_class(one) != utf8_class(two) || leads(one) == leads(two),
+                    "{one:x} and {two:x}"
+                );
+            }
+        }
     }
 
     #[test]
