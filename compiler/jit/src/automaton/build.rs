@@ -82,8 +82,8 @@ impl Automaton {
     }
 }
 
-/// Parses with the flags of a pattern.
-fn parse(setting: &RegexSetting) -> Result<Hir, Refusal> {
+/// What a regex says, with its flags; nothing of it has been compiled.
+pub fn parse(setting: &RegexSetting) -> Result<Hir, Refusal> {
     let mut config = syntax::Config::new().utf8(false);
     for flag in setting.flags.chars() {
         config = match flag {

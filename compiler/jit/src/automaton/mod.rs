@@ -16,6 +16,7 @@ mod utf8;
 
 use std::fmt;
 
+pub use build::parse;
 pub use bytes::ByteSet;
 pub use find::{Answer, NONE};
 

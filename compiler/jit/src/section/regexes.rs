@@ -8,7 +8,7 @@ use flow_plan::native::Section;
 use flow_plan::settings::RegexSetting;
 use regex_syntax::hir::{Hir, HirKind};
 
-use crate::automaton::{Automaton, ByteSet, Kind, Options};
+use crate::automaton::{Automaton, ByteSet, Kind, Options, parse};
 use crate::code::{CodeBuilder, FuncId};
 use crate::kernels::Prefilter;
 use crate::matcher::{self, Loops, define_matcher};
@@ -331,16 +331,7 @@ fn compile_regex(
 
 /// The named groups of a regex, and how many it has with those without a name and the whole match.
 fn groups_of(regex: &RegexSetting) -> Result<(Vec<Group>, usize), String> {
-    let has = |flag: char| regex.flags.contains(flag);
-    let hir = regex_syntax::ParserBuilder::new()
-        .utf8(false)
-        .case_insensitive(has('i'))
-        .multi_line(has('m'))
-        .dot_matches_new_line(has('s'))
-        .ignore_whitespace(has('x'))
-        .build()
-        .parse(&regex.pattern)
-        .map_err(|error| error.to_string())?;
+    let hir = parse(regex).map_err(|refusal| refusal.to_string())?;
     let mut groups = Vec::new();
     let mut highest = 0;
     let mut waiting: Vec<(&Hir, bool)> = vec![(&hir, true)];

@@ -3,11 +3,10 @@
 //! the need.
 
 use flow_plan::settings::RegexSetting;
-use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 use super::frequency::{expected, shares};
-use crate::automaton::ByteSet;
+use crate::automaton::{ByteSet, parse};
 
 /// Ways through the alternations of one regex.
 const WAYS_MAX: usize = 64;
@@ -57,7 +56,7 @@ pub(super) struct Needles {
 
 /// The needles of a pattern; `None` when there are matches that need nothing, or the regex cannot be read.
 pub(super) fn needles_of(setting: &RegexSetting, pattern: usize, width: usize) -> Option<Needles> {
-    let hir = parse(setting)?;
+    let hir = parse(setting).ok()?;
     let ways = ways_of(&hir);
     let mut exact = ways.iter().all(|way| way.exact);
     let mut needles: Vec<Needle> = Vec::new();
@@ -77,22 +76,6 @@ pub(super) fn needles_of(setting: &RegexSetting, pattern: usize, width: usize) -
         }
     }
     Some(Needles { needles, exact })
-}
-
-fn parse(setting: &RegexSetting) -> Option<Hir> {
-    let mut builder = ParserBuilder::new();
-    builder.utf8(false);
-    for flag in setting.flags.chars() {
-        match flag {
-            'i' => builder.case_insensitive(true),
-            'm' => builder.multi_line(true),
-            's' => builder.dot_matches_new_line(true),
-            'x' => builder.ignore_whitespace(true),
-            'u' => &mut builder,
-            _ => return None,
-        };
-    }
-    builder.build().parse(&setting.pattern).ok()
 }
 
 /// A piece of a run to search for.
