@@ -27,9 +27,13 @@ pub struct Entry {
     /// It was not there before.
     pub created: bool,
     pub device: u64,
+    /// [`ANNOUNCED`] for a file that is about to be made.
     pub inode: u64,
     pub state: Committed,
 }
+
+/// No file has this number.
+pub const ANNOUNCED: u64 = 0;
 
 /// The content that counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Sync;
 use super::codec::{Codec, Compressed, decode_lossy};
-use super::journal::{Committed, Entry, Record};
+use super::journal::{ANNOUNCED, Committed, Entry, Record};
 use super::storage::{Identity, Open};
 use super::writer::{WriteError, Writer, is_gone};
 
@@ -31,6 +31,16 @@ impl Writer {
             Err(error) if is_gone(&error) => return self.append(vec![Record::Done(id)], false),
             Err(error) => return Err(WriteError::file("read", &path, error)),
         };
+        if entry.inode == ANNOUNCED {
+            // It was made and not noted: nothing can have been written to it.
+            if identity.len == 0 {
+                match self.storage.remove(&path) {
+                    Err(error) if !is_gone(&error) => return Err(WriteError::file("remove", &path, error)),
+                    _ => {}
+                }
+            }
+            return self.append(vec![Record::Done(id)], false);
+        }
         if identity.device != entry.device || identity.inode != entry.inode {
             tracing::warn!(path = %path.display(), "another file has taken the place of this one: it is left alone");
             return self.append(vec![Record::Done(id)], false);

@@ -12,7 +12,7 @@ use flow_plan::settings::Limits;
 
 use super::Sync;
 use super::codec::{Codec, Compressed};
-use super::journal::{Committed, Entry, Journal, ReadError, Record};
+use super::journal::{ANNOUNCED, Committed, Entry, Journal, ReadError, Record};
 use super::path::rolled_name;
 use super::storage::{Identity, Open, Storage, StorageFile};
 use crate::sinks::encode::Encoder;
@@ -391,16 +391,23 @@ impl Writer {
     }
 
     fn open_file(&mut self, key: &str, now: Instant, wall: SystemTime) -> Result<OpenFile, WriteError> {
-        let mut opened = self.create(key, wall);
+        let id = match &mut self.journal {
+            Some(journal) => journal.next_id(),
+            None => 0,
+        };
+        let mut opened = self.create(id, key, wall);
         if let Err((path, error)) = &opened
             && error.kind() == ErrorKind::NotFound
             && self.options.create_dirs
             && let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
         {
             opened = match self.storage.create_dirs(directory) {
-                Ok(()) => self.create(key, wall),
+                Ok(()) => self.create(id, key, wall),
                 Err(error) => Err((directory.to_owned(), error)),
             };
+        }
+        if opened.is_err() {
+            self.forget(id);
         }
         let refused = |error: &Error| {
             self.options.names_from_events
@@ -415,10 +422,6 @@ impl Writer {
         })?;
         let Created { path, final_path, file, new } = created;
         let identity = file.identity().map_err(|error| WriteError::file("open", &path, error))?;
-        let id = match &mut self.journal {
-            Some(journal) => journal.next_id(),
-            None => 0,
-        };
         let entry = Entry {
             path: path.clone(),
             final_path,
@@ -451,13 +454,9 @@ impl Writer {
     }
 
     /// Opens the file of a path under the name that it has while it is written.
-    fn create(&self, key: &str, wall: SystemTime) -> Result<Created, (PathBuf, Error)> {
-        let open = |path: &str, how| {
-            self.storage
-                .open(Path::new(path), how, self.options.mode)
-                .map_err(|error| (PathBuf::from(path), error))
-        };
+    fn create(&mut self, id: u64, key: &str, wall: SystemTime) -> Result<Created, (PathBuf, Error)> {
         if !self.options.rolled {
+            let open = |path: &str, how| self.open_named(path, how);
             match open(key, Open::New) {
                 Ok(file) => return Ok(Created { path: key.to_owned(), final_path: None, file, new: true }),
                 Err((_, error)) if error.kind() == ErrorKind::AlreadyExists && self.options.append => {
@@ -477,7 +476,13 @@ impl Writer {
             }
             let path =
                 if self.options.rolled { format!("{name}{}", self.options.in_use) } else { name.clone() };
-            match open(&path, Open::New) {
+            if self.options.rolled {
+                if self.storage.identity(Path::new(&path)).is_ok() {
+                    continue;
+                }
+                self.announce(id, &path)?;
+            }
+            match self.open_named(&path, Open::New) {
                 Ok(file) => {
                     let final_path = Some(name).filter(|name| *name != path);
                     return Ok(Created { path, final_path, file, new: true });
@@ -487,6 +492,37 @@ impl Writer {
             }
         }
         Err(taken)
+    }
+}
+
+impl Writer {
+    fn open_named(&self, path: &str, how: Open) -> Result<Box<dyn StorageFile>, (PathBuf, Error)> {
+        let opened = self.storage.open(Path::new(path), how, self.options.mode);
+        opened.map_err(|error| (PathBuf::from(path), error))
+    }
+
+    /// Notes a file that is about to be made: killed in between, nobody would know whose it is.
+    fn announce(&mut self, id: u64, path: &str) -> Result<(), (PathBuf, Error)> {
+        let entry = Entry {
+            path: path.to_owned(),
+            final_path: None,
+            compressed: self.options.compress,
+            created: true,
+            device: 0,
+            inode: ANNOUNCED,
+            state: Committed::default(),
+        };
+        self.append(vec![Record::Open(id, entry)], false).map_err(|error| match error {
+            WriteError::File { path, error, .. } => (path, error),
+            _ => (PathBuf::from(path), Error::other("the state cannot be written")),
+        })
+    }
+
+    /// Takes an announcement back when the file could not be made; should that fail, the next start does it.
+    fn forget(&mut self, id: u64) {
+        if self.journal.as_ref().is_some_and(|journal| journal.open().contains_key(&id)) {
+            let _ = self.append(vec![Record::Done(id)], false);
+        }
     }
 }
 
