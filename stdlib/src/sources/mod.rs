@@ -15,6 +15,7 @@ mod positions;
 mod rows;
 mod spool;
 mod stdin;
+mod steps;
 mod syslog;
 mod tail;
 mod tcp;

@@ -95,7 +95,7 @@ pub struct Emitter<'e, 'f, 's> {
     pub subject_is_body: bool,
     /// By set of patterns of the route: where its words are.
     pub sets: Vec<Option<StackSlot>>,
-    signatures: HashMap<(usize, bool), SigRef>,
+    signatures: HashMap<usize, SigRef>,
     arguments: Option<StackSlot>,
     stack_bytes: usize,
     zero: Option<(Block, Value)>,
@@ -326,21 +326,21 @@ impl<'e, 'f, 's> Emitter<'e, 'f, 's> {
 
     /// Calls a function of the run time with words; gives its answer.
     pub fn call(&mut self, function: *const u8, args: &[Value]) -> Value {
-        let signature = self.signature(args.len(), true);
+        let signature = self.signature(args.len());
         let address = self.int(function as i64);
         let call = self.fb.ins().call_indirect(signature, address, args);
         self.fb.inst_results(call)[0]
     }
 
-    fn signature(&mut self, params: usize, answers: bool) -> SigRef {
-        if let Some(known) = self.signatures.get(&(params, answers)) {
+    fn signature(&mut self, params: usize) -> SigRef {
+        if let Some(known) = self.signatures.get(&params) {
             return *known;
         }
         let mut signature = self.template.clone();
         signature.params = vec![AbiParam::new(I64); params];
-        signature.returns = if answers { vec![AbiParam::new(I64)] } else { Vec::new() };
+        signature.returns = vec![AbiParam::new(I64)];
         let signature = self.fb.import_signature(signature);
-        self.signatures.insert((params, answers), signature);
+        self.signatures.insert(params, signature);
         signature
     }
 

@@ -28,6 +28,7 @@ use super::globs::glob_set;
 use super::ledger::Ledger;
 use super::positions::{Loaded, load_positions, plain};
 use super::rows::{HeaderTarget, Stamp};
+use super::steps::{blocking, sleep_until};
 use super::tail::file::{ReadParams, Tailed, Visit};
 use super::tail::identity::Fingerprint;
 
@@ -468,20 +469,5 @@ impl Spooling<'_> {
             return Ok(());
         }
         self.step(|shelf, rules| shelf.save(&rules.positions)).await?.map_err(SourceError::Retry)
-    }
-}
-
-/// Runs a step that blocks on the disk.
-async fn blocking<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
-    tokio::task::spawn_blocking(step).await.map_err(|error| {
-        SourceError::Retry(Fault::new(format!("a step of the source failed: {error}")).code("F1109"))
-    })
-}
-
-/// Sleeps until a moment; for ever without one.
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -29,6 +29,7 @@ use super::globs::Patterns;
 use super::ledger::Ledger;
 use super::positions::{Loaded, load_positions, plain, save_positions};
 use super::rows::{HeaderTarget, Stamp};
+use super::steps::{blocking, sleep_until};
 
 /// Batches read in one go, and reads; more would only wait.
 const READ_AHEAD: usize = 8;
@@ -611,19 +612,4 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
         .code("F0804")
         .setting("path")
         .help(format!("`setfacl -m u:{user}:r {place}`, or a group that may read it"))
-}
-
-/// Runs a step that blocks on the disk.
-async fn blocking<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
-    tokio::task::spawn_blocking(step).await.map_err(|error| {
-        SourceError::Retry(Fault::new(format!("a step of the source failed: {error}")).code("F1109"))
-    })
-}
-
-/// Sleeps until a moment; for ever without one.
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
-        None => std::future::pending().await,
-    }
 }
