@@ -13,8 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("compiler/jit", &["flow-plan"]),
     ("runtime/plan", &[]),
     ("runtime/agent", &["flow-plan"]),
-    ("stdlib", &["flow-plan", "flow-agent"]),
-    (".", &["flow-diag", "flow-syntax", "flow-check", "flow-jit", "flow-plan", "flow-agent", "flow-stdlib"]),
+    ("runtime/log", &[]),
+    ("runtime/broker", &["flow-log"]),
+    ("stdlib", &["flow-plan", "flow-agent", "flow-log", "flow-broker"]),
+    (".", &["flow-diag", "flow-syntax", "flow-check", "flow-jit", "flow-plan", "flow-agent", "flow-broker", "flow-stdlib"]),
 ];
 
 /// Libraries that one crate alone may know.
@@ -28,6 +30,8 @@ const ONLY_USER: &[(&str, &str)] = &[
     ("cranelift-jit", "compiler/jit"),
     ("cranelift-module", "compiler/jit"),
     ("cranelift-native", "compiler/jit"),
+    ("kafka-protocol", "runtime/broker"),
+    ("rusqlite", "stdlib"),
     ("clap", "."),
 ];
 

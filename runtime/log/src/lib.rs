@@ -1,0 +1,5 @@
+//! The log: the only place where events are kept on disk. Segments of record batches in Kafka's format v2, with an
+//! offset index and a time index beside each.
+//!
+//! It stands on a small storage trait, so that tests can break the disk; it must not know tokio, topics, groups, or
+//! anything of Kafka above record batches.
