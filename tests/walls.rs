@@ -16,7 +16,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("runtime/log", &[]),
     ("runtime/broker", &["flow-log"]),
     ("stdlib", &["flow-plan", "flow-agent", "flow-log", "flow-broker"]),
-    (".", &["flow-diag", "flow-syntax", "flow-check", "flow-jit", "flow-plan", "flow-agent", "flow-broker", "flow-stdlib"]),
+    (
+        ".",
+        &[
+            "flow-diag",
+            "flow-syntax",
+            "flow-check",
+            "flow-jit",
+            "flow-plan",
+            "flow-agent",
+            "flow-broker",
+            "flow-stdlib",
+        ],
+    ),
 ];
 
 /// Libraries that one crate alone may know.
