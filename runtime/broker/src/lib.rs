@@ -2,3 +2,22 @@
 //! protocol or, inside of the process, by plain calls.
 //!
 //! It must not know flows, plans or the language.
+
+// Words of the contract that no handler uses yet.
+#![allow(dead_code)]
+
+mod api;
+mod broker;
+pub mod client;
+mod config;
+mod groups;
+mod local;
+mod security;
+mod store;
+mod transactions;
+mod wire;
+
+pub use broker::{Broker, StartError};
+pub use config::{
+    AuthorizerConfig, BrokerConfig, Limits, ListenerConfig, TlsConfig, TopicDefaults, UserConfig,
+};

@@ -1,0 +1,1 @@
+//! `ConsumerGroupHeartbeat` and `ConsumerGroupDescribe` (KIP-848).

@@ -1,0 +1,1 @@
+//! `Metadata`, `DescribeCluster`, `DescribeTopicPartitions`.

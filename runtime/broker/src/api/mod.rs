@@ -1,0 +1,175 @@
+//! The table of Kafka's APIs: key, versions, handler. What `ApiVersions` advertises is computed from it, so that what is
+//! advertised is what exists.
+//!
+//! A handler is `async fn(&Arc<Broker>, &Call, Request) -> Response`, or `-> Reply` where the answer is special. Its
+//! part up to the first suspension runs in order of arrival on its connection. It must not know the wire.
+
+mod acls;
+mod configs;
+mod consumer_groups;
+mod fetch;
+mod groups;
+mod log_dirs;
+mod metadata;
+mod offsets;
+mod offsets_of_groups;
+mod produce;
+mod records;
+mod sasl;
+mod topics;
+mod transactions;
+mod versions;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes, VersionRange};
+
+use crate::broker::Broker;
+use crate::security::{Operation, Principal, Resource};
+use crate::wire::{Listener, Session};
+
+pub(crate) use versions::unsupported_version;
+
+/// `Name(Request): versions, order => handler`.
+macro_rules! apis {
+    ($($name:ident($request:ident): $min:literal..=$max:literal $(, $order:ident)? => $module:ident::$handler:ident,)*) => {
+        /// Every API that exists here.
+        pub(crate) static APIS: &[Api] = &[$(Api {
+            key: <$request as Request>::KEY,
+            name: stringify!($name),
+            versions: VersionRange { min: $min, max: $max },
+            order: apis!(@order $($order)?),
+            request_header: <$request as HeaderVersion>::header_version,
+            response_header: <<$request as Request>::Response as HeaderVersion>::header_version,
+            start: |broker, call, body| {
+                let request = decode::<$request>(call.version, body)?;
+                Ok(Box::pin(async move { $module::$handler(&broker, &call, request).await.into() }))
+            },
+        },)*];
+    };
+    (@order) => { Order::Ordered };
+    (@order beside) => { Order::Beside };
+    (@order append) => { Order::Append };
+}
+
+apis! {
+    // versions
+    ApiVersions(ApiVersionsRequest): 0..=4, beside => versions::api_versions,
+    // metadata
+    // sasl
+    // acls
+    // produce
+    // fetch
+    // offsets
+    // topics
+    // configs
+    // records
+    // log_dirs
+    // groups
+    // offsets_of_groups
+    // consumer_groups
+    // transactions
+}
+
+/// One API of the table.
+pub(crate) struct Api {
+    pub key: i16,
+    pub name: &'static str,
+    pub versions: VersionRange,
+    pub order: Order,
+    /// Version of the request's header, by version of the request.
+    pub request_header: fn(i16) -> i16,
+    /// Version of the response's header, by version of the request.
+    pub response_header: fn(i16) -> i16,
+    /// Decodes the request's body and gives what answers it.
+    pub start: fn(Arc<Broker>, Call, Bytes) -> Result<Handling, Malformed>,
+}
+
+/// How the requests of one connection may overlap. Answers keep the order of the requests in any case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Order {
+    /// Starts when every earlier request is answered, and later ones wait for it. What the table has if it says nothing.
+    Ordered,
+    /// Starts at once: changes nothing that another request of the connection could see.
+    Beside,
+    /// Starts at once behind requests of the same kind: takes its effect before its first suspension.
+    Append,
+}
+
+/// A request that is being answered.
+pub(crate) type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Where a request comes from, and how it is to be answered.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub key: i16,
+    pub version: i16,
+    pub client_id: Option<StrBytes>,
+    pub principal: Principal,
+    pub peer: SocketAddr,
+    pub listener: Arc<Listener>,
+    /// What is known of the connection: SASL's state.
+    pub session: Arc<Session>,
+}
+
+impl Call {
+    /// Whether the caller may do `operation` on `resource`. Cheap when no authorizer is configured.
+    pub(crate) fn allows(&self, broker: &Broker, operation: Operation, resource: Resource<'_>) -> bool {
+        broker.security.allows(&self.principal, self.peer.ip(), operation, resource)
+    }
+}
+
+/// The answer to a request.
+pub(crate) enum Reply {
+    Message(Box<dyn Message>),
+    /// The encoded body, without the header, in pieces.
+    Pieces(Vec<Piece>),
+    /// No answer at all: a produce request with acks=0.
+    None,
+}
+
+/// A part of an encoded answer.
+pub(crate) enum Piece {
+    Bytes(Bytes),
+}
+
+/// A response that can be encoded, whatever it is.
+pub(crate) trait Message: Send {
+    fn encode(&self, buffer: &mut BytesMut, version: i16) -> Result<(), EncodeError>;
+}
+
+/// The values of a response do not fit its version.
+#[derive(Debug, thiserror::Error)]
+#[error("the response cannot be encoded: {0}")]
+pub(crate) struct EncodeError(String);
+
+impl<T: Encodable + Send> Message for T {
+    fn encode(&self, buffer: &mut BytesMut, version: i16) -> Result<(), EncodeError> {
+        Encodable::encode(self, buffer, version).map_err(|error| EncodeError(error.to_string()))
+    }
+}
+
+impl<T: Encodable + Send + 'static> From<T> for Reply {
+    fn from(message: T) -> Reply {
+        Reply::Message(Box::new(message))
+    }
+}
+
+/// A request whose bytes are not what its version says.
+#[derive(Debug, thiserror::Error)]
+#[error("malformed request: {0}")]
+pub(crate) struct Malformed(pub String);
+
+/// The table's entry for an API key.
+pub(crate) fn api(key: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key == key)
+}
+
+fn decode<R: Request>(version: i16, mut body: Bytes) -> Result<R, Malformed> {
+    R::decode(&mut body, version).map_err(|error| Malformed(error.to_string()))
+}

@@ -1,0 +1,1 @@
+//! `SaslHandshake` and `SaslAuthenticate`.
