@@ -21,3 +21,5 @@ pub use broker::{Broker, StartError};
 pub use config::{
     AuthorizerConfig, BrokerConfig, Limits, ListenerConfig, TlsConfig, TopicDefaults, UserConfig,
 };
+#[doc(hidden)]
+pub use wire::check_request;

@@ -31,7 +31,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes, Vers
 
 use crate::broker::Broker;
 use crate::security::{Operation, Principal, Resource};
-use crate::wire::{Listener, Session};
+use crate::wire::{Listener, Session, shape};
 
 pub(crate) use versions::unsupported_version;
 
@@ -46,6 +46,7 @@ macro_rules! apis {
             order: apis!(@order $($order)?),
             request_header: <$request as HeaderVersion>::header_version,
             response_header: <<$request as Request>::Response as HeaderVersion>::header_version,
+            check: |version, body| decode::<$request>(version, body).map(drop),
             start: |broker, call, body| {
                 let request = decode::<$request>(call.version, body)?;
                 Ok(Box::pin(async move { $module::$handler(&broker, &call, request).await.into() }))
@@ -86,6 +87,8 @@ pub(crate) struct Api {
     pub request_header: fn(i16) -> i16,
     /// Version of the response's header, by version of the request.
     pub response_header: fn(i16) -> i16,
+    /// Whether a body is what its version says.
+    pub check: fn(i16, Bytes) -> Result<(), Malformed>,
     /// Decodes the request's body and gives what answers it.
     pub start: fn(Arc<Broker>, Call, Bytes) -> Result<Handling, Malformed>,
 }
@@ -171,5 +174,7 @@ pub(crate) fn api(key: i16) -> Option<&'static Api> {
 }
 
 fn decode<R: Request>(version: i16, mut body: Bytes) -> Result<R, Malformed> {
+    // Before the decoder, which believes what it reads.
+    shape::check_request(R::KEY, version, &body).map_err(|error| Malformed(error.to_string()))?;
     R::decode(&mut body, version).map_err(|error| Malformed(error.to_string()))
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -47,17 +47,11 @@ pub(super) async fn serve(
             input.advance(LENGTH_BYTES);
             let mut frame = input.split_to(length).freeze();
             let start = frame::parse_start(&frame)?;
-            let api = api::api(start.key);
-            let known =
-                api.filter(|api| api.versions.min <= start.version && start.version <= api.versions.max);
-            let Some(api) = known else {
-                if start.key == API_VERSIONS {
-                    frame::encode_response(&mut output, start.correlation_id, 0, |buffer| {
-                        Message::encode(&api::unsupported_version(), buffer, 0)
-                    })?;
-                    continue;
-                }
-                return Err(Closed::Unsupported { key: start.key, version: start.version });
+            let Some(api) = frame::api_of(start)? else {
+                frame::encode_response(&mut output, start.correlation_id, 0, |buffer| {
+                    Message::encode(&api::unsupported_version(), buffer, 0)
+                })?;
+                continue;
             };
             let header = frame::decode_header(api, start.version, &mut frame)?;
             let call = Call {
@@ -103,8 +97,13 @@ pub(super) async fn serve(
     }
 }
 
-/// The key of `ApiVersions`.
-const API_VERSIONS: i16 = 18;
+/// Decodes a request and forgets it.
+pub(super) fn check_request(mut frame: Bytes) -> Result<(), Closed> {
+    let start = frame::parse_start(&frame)?;
+    let Some(api) = frame::api_of(start)? else { return Ok(()) };
+    frame::decode_header(api, start.version, &mut frame)?;
+    (api.check)(start.version, frame).map_err(|error| Closed::Malformed(error.to_string()))
+}
 
 /// The length of the frame that stands whole at the start of `input`.
 fn whole_frame(broker: &Broker, input: &[u8]) -> Result<Option<usize>, Closed> {

@@ -5,12 +5,16 @@ use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::connection::Closed;
-use crate::api::Api;
+use super::shape;
+use crate::api::{self, Api};
 
 /// Bytes of a frame's length.
 pub(super) const LENGTH_BYTES: usize = 4;
 /// Bytes that every request's header has: key, version, correlation id.
 const HEADER_BYTES_MIN: usize = 8;
+
+/// The key of `ApiVersions`.
+const API_VERSIONS: i16 = 18;
 
 /// What every header starts with, whatever the API.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +36,25 @@ pub(super) fn parse_start(frame: &[u8]) -> Result<Start, Closed> {
     })
 }
 
+/// The entry of the table for a request. `None`: an `ApiVersions` of a version that does not exist here, which is answered
+/// all the same.
+pub(super) fn api_of(start: Start) -> Result<Option<&'static Api>, Closed> {
+    let api = api::api(start.key);
+    let known = api.filter(|api| api.versions.min <= start.version && start.version <= api.versions.max);
+    match known {
+        None if start.key == API_VERSIONS => Ok(None),
+        None => Err(Closed::Unsupported { key: start.key, version: start.version }),
+        Some(api) => Ok(Some(api)),
+    }
+}
+
 /// Takes the header off the frame; the body stays.
 pub(super) fn decode_header(api: &Api, version: i16, frame: &mut Bytes) -> Result<RequestHeader, Closed> {
-    RequestHeader::decode(frame, (api.request_header)(version))
-        .map_err(|error| Closed::Malformed(format!("the header of {}: {error}", api.name)))
+    let malformed = |error: String| Closed::Malformed(format!("the header of {}: {error}", api.name));
+    let header_version = (api.request_header)(version);
+    shape::check_request_header(header_version, &frame[HEADER_BYTES_MIN..])
+        .map_err(|error| malformed(error.to_string()))?;
+    RequestHeader::decode(frame, header_version).map_err(|error| malformed(error.to_string()))
 }
 
 /// Writes length, header and body; what `body` writes is measured afterwards.
