@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use flow_agent::host::{Agents, End, Host, HostOptions, Level, Notice, Running, StartFault};
+use flow_agent::host::{Agents, End, Host, HostOptions, Level, Notice, Running, RunningServices, StartFault};
 use flow_diag::{Code, Diagnostic, Files, Severity, Span, render};
 use flow_plan::Plan;
 use flow_plan::plan::OriginId;
@@ -160,7 +160,21 @@ fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Ar
     let end = runtime.block_on(async {
         // Before anything runs: who sees an open port may already ask for a stop.
         let signals = Signals::listen();
-        let running = Host::start(plan, &Agents::All, &registry, options)?;
+        let services = RunningServices::start(plan, &registry, &options).await?;
+        if !arguments.quiet && arguments.format == RunFormat::Text {
+            for (name, address, put_in) in services.addresses() {
+                let put_in = if put_in { " (put in)" } else { "" };
+                output::note(&format!("cluster {name}{put_in} on {address}"));
+            }
+        }
+        let options = HostOptions { services: services.clone(), ..options };
+        let running = match Host::start(plan, &Agents::All, &registry, options) {
+            Ok(running) => running,
+            Err(faults) => {
+                services.shutdown().await;
+                return Err(faults);
+            }
+        };
         Ok(attend(plan, Arc::new(running), signals, arguments, &summary).await)
     });
     // Blocking reads (of a terminal, say) must not hold the process.

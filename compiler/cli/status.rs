@@ -94,7 +94,7 @@ impl Totals {
                 let fullest = percent(fill.events, fill.events_max).max(percent(fill.bytes, fill.bytes_max));
                 totals.fill_percent = totals.fill_percent.max(fullest);
                 totals.oldest_ms = totals.oldest_ms.max(fill.oldest_ms);
-                totals.errors += channel.program.errors;
+                totals.errors += channel.program.as_ref().map_or(0, |program| program.errors);
             }
             for sink in &agent.sinks {
                 totals.events_out += sink.events;
@@ -228,7 +228,7 @@ impl Summary {
 /// Rows that an optional branch did not take, by what it leads to.
 fn left_out(agent: &AgentStatus) -> BTreeMap<String, u64> {
     let sources = agent.sources.iter().map(|source| &source.program);
-    let channels = agent.channels.iter().map(|channel| &channel.program);
+    let channels = agent.channels.iter().filter_map(|channel| channel.program.as_ref());
     let outputs = sources.chain(channels).flat_map(|program| &program.outputs);
     let full = outputs.map(|output| (&output.to, output.dropped));
     let away = agent.sinks.iter().map(|sink| (&sink.name, sink.skipped));
@@ -245,7 +245,7 @@ fn dropped(agent: &AgentStatus) -> BTreeMap<String, u64> {
         .sources
         .iter()
         .map(|source| &source.program)
-        .chain(agent.channels.iter().map(|channel| &channel.program));
+        .chain(agent.channels.iter().filter_map(|channel| channel.program.as_ref()));
     let mut all = BTreeMap::new();
     for program in programs {
         add_dropped(program, &mut all);

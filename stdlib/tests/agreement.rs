@@ -130,6 +130,7 @@ fn context() -> Context {
         functions: flow_stdlib::registry().functions,
         secrets: Arc::default(),
         host: "localhost".to_owned(),
+        services: Default::default(),
     }
 }
 

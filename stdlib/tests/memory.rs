@@ -87,6 +87,7 @@ fn build(settings: &Settings, state_dir: &Path) -> Box<dyn flow_agent::Source> {
         functions: flow_plan::function::Functions::new(),
         secrets: Arc::default(),
         host: "here".to_owned(),
+        services: Default::default(),
     };
     flow_stdlib::registry().sources["tail"](settings, &context).unwrap()
 }

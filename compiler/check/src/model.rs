@@ -52,6 +52,19 @@ pub struct Model {
     pub default_channel: Option<ImplicitChannel>,
     /// What is put in instead where a claim needs events to be kept, when the library has such a kind.
     pub durable_channel: Option<ImplicitChannel>,
+    /// A reader of a topic that nobody declared (`orders as billing -> …`).
+    pub reader: Option<KindDefaults>,
+    /// The cluster of topics in a file that declares none.
+    pub own_cluster: Option<KindDefaults>,
+}
+
+/// A kind with all settings at their defaults.
+#[derive(Clone, Debug, Default)]
+pub struct KindDefaults {
+    pub kind: String,
+    /// Encoded as [`Component::settings`].
+    pub settings: Settings,
+    pub abilities: Vec<String>,
 }
 
 /// A channel that nobody wrote.

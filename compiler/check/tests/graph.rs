@@ -75,8 +75,13 @@ fn a_topic_that_nobody_reads() {
     gives("topic clicks { partitions: 3 }\ntail \"a\" -> clicks", &["F0406 clicks"]);
     silent("topic clicks { external: true }\ntail \"a\" -> clicks");
     silent("topic clicks\ntail \"a\" -> clicks\nclicks as printer -> console");
-    silent("topic clicks\nconsumer c = clicks { workers: 2 }\ntail \"a\" -> clicks\nc -> console");
-    gives("topic clicks\nconsumer c = clicks { workers: 2 }\ntail \"a\" -> clicks", &["F0401 c"]);
+    silent(
+        "topic clicks { partitions: 2 }\nconsumer c = clicks { workers: 2 }\ntail \"a\" -> clicks\nc -> console",
+    );
+    gives(
+        "topic clicks { partitions: 2 }\nconsumer c = clicks { workers: 2 }\ntail \"a\" -> clicks",
+        &["F0401 c"],
+    );
 }
 
 #[test]

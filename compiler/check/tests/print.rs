@@ -53,7 +53,7 @@ fn agents_groups_and_topics() {
         "agent web at [\"w1\", \"w2\", \"w3\"] {\n  source log = tail \"/x\"\n  channel buf = memory\n  sink near = tcp \"a\"\n  sink far = store \"b\"\n  \
          group reach = failover [near, far]\n  log -> buf -> reach\n}\n\
          agent db at \"d\" {\n  source s = tail \"/z\"\n  s -> clicks\n  clicks as to_lake -> console\n  billing -> files \"/bill\"\n}\n\
-         topic clicks\nconsumer billing = clicks { workers: 2 }",
+         topic clicks { partitions: 2 }\nconsumer billing = clicks { workers: 2 }",
     );
     print_all("agents", &made);
 }

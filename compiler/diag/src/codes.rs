@@ -191,9 +191,15 @@ codes! {
     F0610 610 Warning "retention 1h is shorter than the failover wait 2h";
     F0611 611 Warning "`optional` branch `c?` carries the only copy of …";
     F0612 612 Error "two file channels share the directory `/var/lib/flow`";
+    F0701 701 Error "replication 3 needs 3 brokers, `events` has 2";
+    F0703 703 Error "`min_in_sync` 3 with replication 3 stops at the first broker loss";
     F0704 704 Error "`collector` runs on 2 hosts: which one?";
     F0705 705 Error "`compact` needs `key`";
+    F0706 706 Warning "key `header.host` may be null: those events share one partition";
     F0707 707 Error "topic `x` is on no cluster";
+    F0708 708 Error "two consumers named `billing` read `orders` in different flows";
+    F0709 709 Warning "`workers` 8, partitions 6: two will be idle";
+    F0710 710 Error "partitions cannot be lowered from 12 to 6";
     F0712 712 Error "`data` belongs to an embedded cluster; this one is external";
     F0800 800 Error "a part cannot start";
     F0801 801 Error "port 4141 on `col-a` is used by `inbox` and by `admin`";

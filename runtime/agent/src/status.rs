@@ -41,7 +41,19 @@ pub enum PartState {
 pub struct Status {
     pub phase: Phase,
     pub uptime_ms: u64,
+    pub services: Vec<ServiceStatus>,
     pub agents: Vec<AgentStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub kind: String,
+    /// Put in by the compiler.
+    pub implicit: bool,
+    pub origin: OriginId,
+    /// Where it listens.
+    pub address: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -89,8 +101,8 @@ pub struct ChannelReport {
     /// Events whose transaction was committed.
     pub committed: u64,
     pub transactions: u64,
-    /// From the channel to its sinks.
-    pub program: ProgramStatus,
+    /// From the channel to its sinks; none for one that is only written to.
+    pub program: Option<ProgramStatus>,
     pub last_fault: Option<FaultReport>,
 }
 

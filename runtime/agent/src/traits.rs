@@ -1,7 +1,9 @@
 //! The seams between the host and the kinds: what a source, a channel and a sink must do, and what they may ask.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,7 +50,30 @@ pub trait Channel: Send + Sync {
         self.close();
     }
 
+    /// For a channel that nobody drains: resolves when it was closed and everything put into it is safe. `warn` hears
+    /// of faults that are tried again. An error is one that no further try can mend.
+    async fn settle(&self, _warn: &(dyn for<'f> Fn(&'f Fault) + Send + Sync)) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn status(&self) -> ChannelStatus;
+}
+
+/// Something that parts of several agents share, started before them and shut down after them: a broker.
+#[async_trait]
+pub trait Service: Send + Sync {
+    /// What parts get when they ask for the service by name ([`Context::service`]); kinds that belong to it know the
+    /// type.
+    fn handle(&self) -> Arc<dyn Any + Send + Sync>;
+
+    /// Makes a topic, or brings one that is there in line with what is declared.
+    async fn open_topic(&self, topic: &flow_plan::plan::Topic) -> Result<(), Fault>;
+
+    /// Where it can be reached, for the terminal: `127.0.0.1:9092`.
+    fn address(&self) -> String;
+
+    /// The last call, when no part uses it any more.
+    async fn shutdown(&self);
 }
 
 /// Events taken from a channel. `commit` forgets them; dropping gives them back, to be taken again in order.
@@ -329,9 +354,20 @@ pub struct Context {
     pub secrets: Arc<BTreeMap<String, String>>,
     /// Name of this host.
     pub host: String,
+    /// What the services of the plan give to others, by name.
+    pub services: Arc<Services>,
 }
 
+/// Handles of services by name.
+pub type Services = BTreeMap<String, Arc<dyn Any + Send + Sync>>;
+
 impl Context {
+    /// What the service of that name gives to others.
+    pub fn service<T: Any + Send + Sync>(&self, name: &str) -> Result<Arc<T>, Fault> {
+        let unknown = || Fault::new(format!("the plan has no service `{name}` of that kind")).code("F1109");
+        self.services.get(name).cloned().and_then(|handle| handle.downcast().ok()).ok_or_else(unknown)
+    }
+
     /// The value of a secret setting.
     pub fn secret(&self, setting: &SecretSetting) -> Result<String, Fault> {
         match setting {
@@ -348,6 +384,10 @@ impl Context {
 pub type SourceFactory = fn(&Settings, &Context) -> Result<Box<dyn Source>, Fault>;
 pub type ChannelFactory = fn(&Settings, &Context) -> Result<Arc<dyn Channel>, Fault>;
 pub type SinkFactory = fn(&Settings, &Context) -> Result<Box<dyn Sink>, Fault>;
+/// Runs on the runtime that the service will live on.
+pub type ServiceFactory = fn(Settings, Context) -> StartingService;
+/// A service on its way.
+pub type StartingService = Pin<Box<dyn Future<Output = Result<Arc<dyn Service>, Fault>> + Send>>;
 
 /// The kinds that this build has, by name.
 #[derive(Clone, Default)]
@@ -355,6 +395,7 @@ pub struct Registry {
     pub sources: BTreeMap<&'static str, SourceFactory>,
     pub channels: BTreeMap<&'static str, ChannelFactory>,
     pub sinks: BTreeMap<&'static str, SinkFactory>,
+    pub services: BTreeMap<&'static str, ServiceFactory>,
     pub interceptors: flow_plan::interceptor::Interceptors,
     pub functions: flow_plan::function::Functions,
     /// Makes machine code of programs; without one the reference runs them.

@@ -87,6 +87,7 @@ fn executor(steps: Vec<Vec<Stmt>>, end: End) -> Executor {
         slots: GROUPS.iter().map(|name| name.to_string()).chain(["env".into()]).collect(),
         functions: vec![],
         secrets: vec![],
+        services: Vec::new(),
         agents: vec![],
         runtime: Default::default(),
         claims: vec![],

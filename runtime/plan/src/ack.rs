@@ -4,6 +4,7 @@
 //! the last share is gone. A share that is dropped without [`Ack::done`] counts as lost, so forgetting is safe:
 //! the source keeps its position and repeats.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -22,6 +23,7 @@ struct Inner {
     shares: AtomicUsize,
     lost: AtomicBool,
     resolved: Resolved,
+    context: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// One share of an acknowledgement. Not `Clone`: a share is split on purpose.
@@ -39,9 +41,26 @@ impl std::fmt::Debug for Ack {
 impl Ack {
     /// An acknowledgement that calls `resolved` exactly once, on whatever thread drops the last share.
     pub fn new(resolved: impl Fn(Outcome) + Send + Sync + 'static) -> Ack {
-        let inner =
-            Inner { shares: AtomicUsize::new(1), lost: AtomicBool::new(false), resolved: Box::new(resolved) };
+        Ack::make(Box::new(resolved), None)
+    }
+
+    /// The same, with something that all shares carry: the unit of work that the source and the places where its
+    /// events end have in common (a transaction). Who does not know its type takes no notice of it.
+    pub fn with_context(
+        context: Arc<dyn Any + Send + Sync>,
+        resolved: impl Fn(Outcome) + Send + Sync + 'static,
+    ) -> Ack {
+        Ack::make(Box::new(resolved), Some(context))
+    }
+
+    fn make(resolved: Resolved, context: Option<Arc<dyn Any + Send + Sync>>) -> Ack {
+        let inner = Inner { shares: AtomicUsize::new(1), lost: AtomicBool::new(false), resolved, context };
         Ack { inner: Some(Arc::new(inner)) }
+    }
+
+    /// What the source gave all shares along.
+    pub fn context(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.inner.as_ref()?.context.as_ref()
     }
 
     /// Nobody waits for this one.
@@ -104,6 +123,16 @@ mod tests {
         assert!(seen.lock().unwrap().is_empty());
         second.done();
         assert_eq!(*seen.lock().unwrap(), [Outcome::Delivered]);
+    }
+
+    #[test]
+    fn every_share_carries_the_context() {
+        let ack = Ack::with_context(Arc::new(7_u32), |_| {});
+        let share = ack.split();
+        ack.done();
+        assert_eq!(share.context().and_then(|context| context.downcast_ref::<u32>()), Some(&7));
+        assert!(recorder().0.context().is_none());
+        assert!(Ack::none().context().is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::ir;
 use crate::settings::Settings;
 
 /// Raised when the shape of the plan changes; a newer one is refused.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// An index into [`Plan::origins`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,12 +38,38 @@ pub struct Plan {
     pub slots: Vec<String>,
     pub functions: Vec<ir::Function>,
     pub secrets: Vec<Secret>,
+    /// What the agents share, started before them: brokers, coordinators.
+    pub services: Vec<Service>,
     pub agents: Vec<Agent>,
     /// Settings of `runtime { … }`, resolved against its declaration.
     pub runtime: Settings,
     pub claims: Vec<Claim>,
     /// Element 0 is the whole file.
     pub origins: Vec<Origin>,
+}
+
+/// A broker or a coordinator inside of the process; parts of the agents name it in their settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    pub kind: String,
+    pub settings: Settings,
+    pub abilities: Vec<String>,
+    pub origin: OriginId,
+    pub setting_origins: BTreeMap<String, OriginId>,
+    /// Put in by the compiler, for a file that declares none.
+    pub implicit: bool,
+    /// What it has to have before anything runs.
+    pub topics: Vec<Topic>,
+}
+
+/// A topic on a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Topic {
+    pub name: String,
+    pub settings: Settings,
+    pub origin: OriginId,
+    pub setting_origins: BTreeMap<String, OriginId>,
 }
 
 /// A process: everything at the top level of a file belongs to the agent `main`.
@@ -89,8 +115,9 @@ pub struct Channel {
     pub setting_origins: BTreeMap<String, OriginId>,
     /// Put in by the compiler between a source and a sink.
     pub implicit: bool,
-    /// From the channel to its sinks, inside the transaction: an index into [`Agent::programs`].
-    pub drain: u32,
+    /// From the channel to its sinks, inside the transaction: an index into [`Agent::programs`]. `None`: it is only
+    /// written to here (a topic), and whoever reads it is a source of its own.
+    pub drain: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -197,6 +197,7 @@ pub fn context(state_dir: &Path) -> Context {
         functions: flow_plan::function::Functions::new(),
         secrets: Arc::new(BTreeMap::from([("token".to_owned(), "sesame".to_owned())])),
         host: "here".to_owned(),
+        services: Default::default(),
     }
 }
 

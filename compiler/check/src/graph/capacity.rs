@@ -1,5 +1,5 @@
 //! Whether the numbers fit each other: batches and capacities, retention and waiting, directories (F0605 to F0612,
-//! without those of claims and optional branches), and what topics need (F0705, F0707).
+//! without those of claims and optional branches).
 
 use flow_diag::{Code, Diagnostic, Span};
 use serde_json::Value;
@@ -14,10 +14,8 @@ pub(crate) fn check(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
         if part.poisoned {
             continue;
         }
-        match part.word {
-            Word::Channel => check_channel(context, id, part, out),
-            Word::Topic => check_topic(context, part, out),
-            _ => {}
+        if part.word == Word::Channel {
+            check_channel(context, id, part, out);
         }
     }
     for segment in &context.segments.list {
@@ -27,17 +25,17 @@ pub(crate) fn check(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
     check_directories(context, out);
 }
 
-fn number(part: &Component, setting: &str) -> Option<u64> {
+pub(super) fn number(part: &Component, setting: &str) -> Option<u64> {
     part.settings.get(setting).and_then(Value::as_u64)
 }
 
 /// A number that the user wrote, and where.
-fn written(part: &Component, setting: &str) -> Option<(u64, Span)> {
+pub(super) fn written(part: &Component, setting: &str) -> Option<(u64, Span)> {
     Some((number(part, setting)?, *part.setting_spans.get(setting)?))
 }
 
 /// Where a setting stands, else where the part is declared.
-fn place(part: &Component, setting: &str) -> Span {
+pub(super) fn place(part: &Component, setting: &str) -> Span {
     part.setting_spans.get(setting).copied().unwrap_or(part.span)
 }
 
@@ -181,32 +179,6 @@ pub(crate) fn digits(value: u64) -> String {
         out.push(digit);
     }
     out
-}
-
-fn check_topic(context: &Context<'_>, part: &Component, out: &mut Vec<Diagnostic>) {
-    let compact = part.settings.get("compact").is_some_and(|value| value == &Value::Bool(true));
-    if compact && part.settings.get("key").is_none_or(Value::is_null) {
-        out.push(
-            Diagnostic::new(Code::F0705, part.span, "`compact` needs `key`")
-                .label("nothing says which events belong together")
-                .also(place(part, "compact"), "the last event of each key is kept")
-                .help("add `key: header.id`"),
-        );
-    }
-    let clusters: Vec<&Component> =
-        context.model.components.iter().filter(|other| other.word == Word::Cluster).collect();
-    if part.on.is_none()
-        && clusters.iter().all(|cluster| !cluster.poisoned)
-        && let [first, second, ..] = clusters[..]
-    {
-        out.push(
-            Diagnostic::new(Code::F0707, part.span, format!("topic `{}` is on no cluster", part.name))
-                .label("there are several, and nothing says which")
-                .also(first.span, "this one?")
-                .also(second.span, "or this one?")
-                .help(format!("`topic {} on {}`", part.name, first.name)),
-        );
-    }
 }
 
 /// F0609: what is computed behind a channel is computed again on each retry.

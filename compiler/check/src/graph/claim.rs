@@ -82,20 +82,27 @@ impl Judge<'_, '_> {
                     "use a source that can repeat, or say `deliver at_most_once` for this flow",
                 ),
                 // A claim inside may be stricter than the one around what fills the channel.
-                Word::Channel => self.channel(number, claim, part),
+                Word::Channel if !context.segments.carried.contains(&segment.head) => {
+                    self.channel(number, claim, part);
+                }
                 _ => {}
             }
         }
         for (leaf, part) in required() {
             match part.word {
-                Word::Channel => self.channel(number, claim, part),
-                Word::Sink => self.sink(number, claim, part),
+                Word::Channel if !context.segments.carried.contains(&Head::Component(leaf.id)) => {
+                    self.channel(number, claim, part);
+                }
+                Word::Sink => self.sink(number, claim, segment, part),
+                Word::Topic if claim.guarantee == "effectively_once" => {
+                    self.topic(number, claim, segment, leaf, part);
+                }
                 Word::Group => {
                     let mut members = BTreeSet::new();
                     collect_members(context, leaf.id, &mut members);
                     for member in members.iter().filter_map(|id| context.part(*id)) {
                         if member.word == Word::Sink {
-                            self.sink(number, claim, member);
+                            self.sink(number, claim, segment, member);
                         }
                     }
                 }
@@ -124,7 +131,33 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn sink(&mut self, number: usize, claim: &Claim, part: &Component) {
+    /// `effectively_once`: a topic takes the events in the transaction that also moves their reader, or not at all.
+    fn topic(&mut self, number: usize, claim: &Claim, segment: &Segment<'_>, leaf: &Leaf, part: &Component) {
+        let context = self.context;
+        let from = context.head_name(segment.head);
+        let (why, label, help) = match readers(context, segment.head).as_slice() {
+            [] => (
+                format!("topic `{}` would hold events of `{from}` again after a crash", shown(part)),
+                "only what comes from a topic can be written in one transaction with its position".to_owned(),
+                "say `deliver at_least_once` here, and read the topic under `effectively_once`",
+            ),
+            topics => {
+                let here = cluster_of(context.model, leaf.id);
+                let Some(other) = topics.iter().find(|topic| cluster_of(context.model, **topic) != here)
+                else {
+                    return;
+                };
+                (
+                    format!("`{}` and `{}` are on two clusters", context.name(*other), shown(part)),
+                    "no transaction spans both".to_owned(),
+                    "put both topics on one cluster, or say `deliver at_least_once`",
+                )
+            }
+        };
+        self.tell(number, claim, Code::F0604, leaf.span, why, &label, help);
+    }
+
+    fn sink(&mut self, number: usize, claim: &Claim, segment: &Segment<'_>, part: &Component) {
         if lacks(part, "confirm") {
             self.tell(
                 number,
@@ -148,6 +181,20 @@ impl Judge<'_, '_> {
                 "needs to be idempotent or transactional",
                 "use a sink that recognises repeats (`mode: upsert, key: …`), or say `deliver at_least_once`",
             );
+        } else if claim.guarantee == "effectively_once"
+            && lacks(part, "idempotent")
+            && !self.context.segments.carried.contains(&segment.head)
+        {
+            let from = self.context.head_name(segment.head);
+            self.tell(
+                number,
+                claim,
+                Code::F0604,
+                part.span,
+                format!("sink `{}` keeps the position of a topic, and `{from}` has none", shown(part)),
+                "events that come again are not recognised",
+                "let a topic lie between them: `… -> orders`, and `orders as reader -> …`",
+            );
         }
     }
 
@@ -158,10 +205,10 @@ impl Judge<'_, '_> {
             Head::Component(id) => context.part(id).is_some_and(|head| head.word != Word::Source),
             _ => false,
         };
-        if from_boundary {
+        if from_boundary || context.segments.carried.contains(&segment.head) {
             return;
         }
-        let kind = implicit_channel(context.model, segment);
+        let kind = implicit_channel(context.model, &context.segments, leaf.id);
         if kind.kind.is_empty() || kind.abilities.iter().any(|ability| ability == "durable") {
             return;
         }
@@ -227,6 +274,42 @@ impl Judge<'_, '_> {
     }
 }
 
+/// The topics whose readers run what starts at a head, when nothing holds the events in between.
+fn readers(context: &Context<'_>, head: Head) -> Vec<ComponentId> {
+    match head {
+        Head::Component(id) => match context.part(id) {
+            Some(part) if part.word == Word::Topic => vec![id],
+            Some(part) if part.word == Word::Consumer => part.on.into_iter().collect(),
+            _ => Vec::new(),
+        },
+        Head::InterceptorErrors(owner) => {
+            let mut topics = Vec::new();
+            for segment in &context.segments.list {
+                let fails_here = segment.steps().iter().any(|step| step.owners.contains(&owner));
+                match (fails_here, segment.head) {
+                    (false, _) => {}
+                    (true, Head::Component(_)) => match readers(context, segment.head).as_slice() {
+                        [] => return Vec::new(),
+                        more => topics.extend(more),
+                    },
+                    (true, _) => return Vec::new(),
+                }
+            }
+            topics
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The cluster that a topic is on; none for the one that is put in.
+pub(crate) fn cluster_of(model: &Model, topic: ComponentId) -> Option<ComponentId> {
+    let on = component(model, topic).and_then(|topic| topic.on);
+    on.or_else(|| {
+        let only = model.components.iter().position(|part| part.word == Word::Cluster)?;
+        Some(ComponentId(only as u32))
+    })
+}
+
 /// Known not to have an ability: parts that are not in this build, or wrong, are not judged.
 fn lacks(part: &Component, ability: &str) -> bool {
     !part.poisoned && !has(part, "absent") && !has(part, ability)
@@ -275,12 +358,21 @@ pub(crate) fn scope_words(model: &Model, scope: Scope) -> String {
     }
 }
 
-/// The channel that is put in before a sink of this segment: one that keeps its events where a claim asks for it
-/// and the library has one, unless the user chose.
-pub(crate) fn implicit_channel(model: &Model, segment: &Segment<'_>) -> ImplicitChannel {
-    let claimed = claim_of(model, segment).is_some_and(|(_, claim)| asks(claim));
+/// The channel that is put in before a place: one that keeps its events where a claim asks for it and the library has
+/// one, unless the user chose, or a topic answers for the events until they are delivered.
+pub(crate) fn implicit_channel(
+    model: &Model,
+    segments: &Segments<'_>,
+    place: ComponentId,
+) -> ImplicitChannel {
+    let asked = |segment: &Segment<'_>| {
+        !segments.carried.contains(&segment.head)
+            && claim_of(model, segment).is_some_and(|(_, claim)| asks(claim))
+            && segment.paths().iter().any(|path| path.leaf.id == place)
+    };
     let chosen = model.default_channel.as_ref().is_some_and(|channel| channel.span.is_some());
-    let durable = if claimed && !chosen { model.durable_channel.clone() } else { None };
+    let durable =
+        if !chosen && segments.list.iter().any(asked) { model.durable_channel.clone() } else { None };
     durable.or_else(|| model.default_channel.clone()).unwrap_or_default()
 }
 
@@ -321,5 +413,6 @@ pub(crate) fn implicit_base(
 
 /// A place before which a channel is put in when events come from a source.
 pub(crate) fn needs_channel(model: &Model, leaf: &Leaf) -> bool {
-    component(model, leaf.id).is_some_and(|place| place.word != Word::Channel && !has(place, "discard"))
+    component(model, leaf.id)
+        .is_some_and(|place| !matches!(place.word, Word::Channel | Word::Topic) && !has(place, "discard"))
 }

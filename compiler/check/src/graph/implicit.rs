@@ -6,7 +6,7 @@ use flow_syntax::ast::{ExprKind, Extern, ExternWord, Literal, TypeExpr, TypeKind
 use serde_json::{Value, json};
 
 use crate::Library;
-use crate::model::{ImplicitChannel, Model};
+use crate::model::{ImplicitChannel, KindDefaults, Model};
 
 /// Fills in [`Model::default_channel`] and [`Model::durable_channel`] where the resolver has not.
 pub fn prepare(model: &mut Model, library: &Library) {
@@ -18,6 +18,19 @@ pub fn prepare(model: &mut Model, library: &Library) {
         model.durable_channel =
             first(library, |channel| channel.abilities.iter().any(|name| name.text == "durable"));
     }
+    model.reader = defaults(library, ExternWord::Consumer);
+    model.own_cluster = defaults(library, ExternWord::Cluster);
+}
+
+/// The first kind of a sort that this build has and that needs nothing written.
+fn defaults(library: &Library, word: ExternWord) -> Option<KindDefaults> {
+    let kind = library
+        .externs
+        .iter()
+        .filter(|item| item.word == word && item.params.is_empty())
+        .filter(|item| item.abilities.iter().all(|name| name.text != "absent"))
+        .find_map(with_defaults)?;
+    Some(KindDefaults { kind: kind.kind, settings: kind.settings, abilities: kind.abilities })
 }
 
 /// What `runtime { default_channel: { kind: …, … } }` says.

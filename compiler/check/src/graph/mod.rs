@@ -16,7 +16,9 @@ mod plan;
 mod proof;
 mod route;
 pub(crate) mod segment;
+mod services;
 mod shape;
+mod topics;
 mod validate;
 
 use flow_diag::{Diagnostic, Files};
@@ -36,5 +38,6 @@ pub fn check(model: &Model, files: &Files, diagnostics: &mut Vec<Diagnostic>) {
     optional::check(&context, diagnostics);
     claim::check(&context, diagnostics);
     capacity::check(&context, diagnostics);
+    topics::check(&context, diagnostics);
     route::check(&context, diagnostics);
 }

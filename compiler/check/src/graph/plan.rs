@@ -13,6 +13,7 @@ use super::claim;
 use super::context::Context;
 use super::proof::proof;
 use super::segment::{Branch, End, Head, Leaf, Segment, Segments, component};
+use super::services::{self, Cluster};
 use crate::model::{
     AgentId, Component, ComponentId, ImplicitChannel, InterceptorId, Model, RouteModel, StepModel, Word,
 };
@@ -44,6 +45,7 @@ pub fn plan(model: &Model, files: &Files) -> Plan {
         })
         .collect();
     let heads = Heads::new(model, segments);
+    let services = services::services(model, segments, &mut origins);
     let agents: Vec<plan::Agent> = (0..model.agents.len() as u32)
         .map(|id| Builder::new(model, segments, &heads, &mut origins, AgentId(id)).build())
         .collect();
@@ -58,6 +60,7 @@ pub fn plan(model: &Model, files: &Files) -> Plan {
         slots: model.slots.clone(),
         functions: model.functions.clone(),
         secrets,
+        services,
         agents,
         runtime: model.runtime.clone(),
         claims,
@@ -66,7 +69,7 @@ pub fn plan(model: &Model, files: &Files) -> Plan {
 }
 
 /// Places in the text; those of the model come first, so that the IR's numbers stay valid.
-struct Origins<'a> {
+pub(super) struct Origins<'a> {
     files: &'a Files,
     file: String,
     list: Vec<plan::Origin>,
@@ -89,7 +92,7 @@ impl<'a> Origins<'a> {
         origins
     }
 
-    fn of(&mut self, span: Span) -> OriginId {
+    pub(super) fn of(&mut self, span: Span) -> OriginId {
         if let Some(id) = self.by_span.get(&span) {
             return *id;
         }
@@ -109,6 +112,11 @@ impl<'a> Origins<'a> {
             false => (String::new(), 1, 1),
         };
         self.list.push(plan::Origin { file, line, column, start: span.start, end: span.end });
+    }
+
+    /// Of the settings that are written.
+    pub(super) fn of_settings(&mut self, part: &Component) -> BTreeMap<String, OriginId> {
+        part.setting_spans.iter().map(|(key, span)| (key.clone(), self.of(*span))).collect()
     }
 
     fn line(&self, span: Span) -> u32 {
@@ -236,8 +244,17 @@ impl<'a, 'm> Builder<'a, 'm> {
                     // Nothing fills it now, but what is in it from before can leave.
                     self.channel(id);
                 }
-                Word::Source | Word::Topic | Word::Consumer if !here.is_empty() => {
-                    self.source(id, from, &here)
+                Word::Source if !here.is_empty() => self.source(id, from, &here),
+                Word::Consumer if !here.is_empty() => self.reader(id, from, None, &here),
+                Word::Topic => {
+                    let segments = self.segments;
+                    let group = |index: &usize| segments.list[*index].as_group;
+                    let groups: BTreeSet<Option<&str>> = here.iter().map(group).collect();
+                    for name in groups {
+                        let of_group: Vec<usize> =
+                            here.iter().copied().filter(|index| group(index) == name).collect();
+                        self.reader(id, from, name, &of_group);
+                    }
                 }
                 _ => {}
             }
@@ -262,7 +279,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                         [] => self.nothing(name),
                         list => self.program(name, list, Side::Drain),
                     };
-                    self.out.channels[channel as usize].drain = drain;
+                    self.out.channels[channel as usize].drain = Some(drain);
                 }
                 Todo::SinkErrors { sink, id } => {
                     let errors = self.errors_of(id);
@@ -281,12 +298,111 @@ impl<'a, 'm> Builder<'a, 'm> {
             settings: from.settings.clone(),
             abilities: from.abilities.clone(),
             origin: self.origins.of(from.span),
-            setting_origins: self.setting_origins(from),
+            setting_origins: self.origins.of_settings(from),
             flow: self.flow_of(from, here),
             program,
             errors,
         };
         self.out.sources.push(source);
+    }
+
+    /// A reader of a topic: declared (`billing -> …`), with the name of its group (`orders as billing -> …`), or
+    /// without any.
+    fn reader(&mut self, id: ComponentId, from: &'m Component, group: Option<&'m str>, here: &[usize]) {
+        let model = self.model;
+        let topic = if from.word == Word::Consumer { from.on } else { Some(id) };
+        let Some((topic_id, topic)) = topic.and_then(|id| Some((id, component(model, id)?))) else { return };
+        let defaults = model.reader.clone().unwrap_or_default();
+        let name = match (from.word, group) {
+            (Word::Topic, Some(group)) => format!("{} as {group}", topic.name),
+            _ => from.name.clone(),
+        };
+        let group = match (from.word, group) {
+            (Word::Consumer, _) => from.name.clone(),
+            (_, Some(group)) => group.to_owned(),
+            (_, None) => self.group_without_name(&topic.name),
+        };
+        let (mut settings, abilities) = match from.word {
+            Word::Consumer => (from.settings.clone(), from.abilities.clone()),
+            _ => (defaults.settings, defaults.abilities),
+        };
+        settings.insert("cluster".to_owned(), json!(Cluster::of(model, topic_id).name));
+        settings.insert("topic".to_owned(), json!(topic.name));
+        settings.insert("group".to_owned(), json!(group));
+        settings.insert("transactional".to_owned(), json!(self.is_transactional(here)));
+        let program = self.program(name.clone(), here, Side::Fill);
+        let errors = self.errors_of(id);
+        let span = here.first().map_or(from.span, |&index| self.segments.list[index].head_span);
+        let source = plan::Source {
+            name,
+            kind: defaults.kind,
+            settings,
+            abilities,
+            origin: self.origins.of(if from.word == Word::Consumer { from.span } else { span }),
+            setting_origins: match from.word {
+                Word::Consumer => self.origins.of_settings(from),
+                _ => BTreeMap::new(),
+            },
+            flow: self.flow_of(from, here),
+            program,
+            errors,
+        };
+        self.out.sources.push(source);
+    }
+
+    /// The group of a topic that is read without `as`: the same after every edit of the file, and another than that
+    /// of other files. All such readers of a topic in one agent are one.
+    fn group_without_name(&self, topic: &str) -> String {
+        let file = self.origins.file.rsplit(['/', '\\']).next().unwrap_or_default();
+        let stem = file.strip_suffix(".flow").unwrap_or(file);
+        let stem = stem.replace(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'), "_");
+        match self.id {
+            AgentId(0) => format!("{stem}.{topic}"),
+            _ => format!("{stem}.{}.{topic}", self.out.name),
+        }
+    }
+
+    /// Whether what is read is written to topics in one transaction with the reader's position.
+    fn is_transactional(&self, here: &[usize]) -> bool {
+        let claimed = |segment: &Segment<'_>| {
+            claim::claim_of(self.model, segment)
+                .is_some_and(|(_, claim)| claim.guarantee == "effectively_once")
+        };
+        let is_topic = |id| component(self.model, id).is_some_and(|part| part.word == Word::Topic);
+        here.iter().map(|&index| &self.segments.list[index]).any(|segment| {
+            claimed(segment)
+                && (segment.paths().iter().any(|path| is_topic(path.leaf.id))
+                    || segment.steps().iter().flat_map(|step| &step.owners).any(|owner| {
+                        let errors = self.heads.at(Head::InterceptorErrors(*owner));
+                        let mut paths = errors.iter().flat_map(|&index| self.segments.list[index].paths());
+                        paths.any(|path| is_topic(path.leaf.id))
+                    }))
+        })
+    }
+
+    /// What is written to a topic enters it as it would enter a channel.
+    fn topic(&mut self, id: ComponentId) -> u32 {
+        if let Some(index) = self.channels.get(&id) {
+            return *index;
+        }
+        let index = self.out.channels.len() as u32;
+        self.channels.insert(id, index);
+        if let Some(topic) = component(self.model, id) {
+            let mut settings = topic.settings.clone();
+            settings.insert("cluster".to_owned(), json!(Cluster::of(self.model, id).name));
+            let channel = plan::Channel {
+                name: topic.name.clone(),
+                kind: topic.kind.clone(),
+                settings,
+                abilities: topic.abilities.clone(),
+                origin: self.origins.of(topic.span),
+                setting_origins: self.origins.of_settings(topic),
+                implicit: false,
+                drain: None,
+            };
+            self.out.channels.push(channel);
+        }
+        index
     }
 
     /// The flow it is declared in, else the one of its chains.
@@ -302,10 +418,6 @@ impl<'a, 'm> Builder<'a, 'm> {
         (!list.is_empty()).then(|| self.program(format!("{}.errors", from.name), &list, Side::Fill))
     }
 
-    fn setting_origins(&mut self, of: &Component) -> BTreeMap<String, OriginId> {
-        of.setting_spans.iter().map(|(key, span)| (key.clone(), self.origins.of(*span))).collect()
-    }
-
     fn channel(&mut self, id: ComponentId) -> u32 {
         if let Some(index) = self.channels.get(&id) {
             return *index;
@@ -319,9 +431,9 @@ impl<'a, 'm> Builder<'a, 'm> {
                 settings: channel.settings.clone(),
                 abilities: channel.abilities.clone(),
                 origin: self.origins.of(channel.span),
-                setting_origins: self.setting_origins(channel),
+                setting_origins: self.origins.of_settings(channel),
                 implicit: false,
-                drain: 0,
+                drain: None,
             };
             self.out.channels.push(channel);
             self.todo.push(Todo::Drain { channel: index, id });
@@ -352,7 +464,7 @@ impl<'a, 'm> Builder<'a, 'm> {
                 settings,
                 abilities: sink.abilities.clone(),
                 origin: self.origins.of(sink.span),
-                setting_origins: self.setting_origins(sink),
+                setting_origins: self.origins.of_settings(sink),
                 errors: None,
             };
             self.out.sinks.push(sink);
@@ -376,7 +488,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             outputs: vec![plan::Output { to: plan::Target::Sink(sink), optional: false, origin }],
             errors: Vec::new(),
         });
-        let kind = claim::implicit_channel(self.model, segment);
+        let kind = claim::implicit_channel(self.model, self.segments, leaf.id);
         let channel = plan::Channel {
             settings: implicit_settings(&kind, &name),
             name,
@@ -385,7 +497,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             origin: self.origins.of(leaf.arrow),
             setting_origins: BTreeMap::new(),
             implicit: true,
-            drain,
+            drain: Some(drain),
         };
         let index = self.out.channels.len() as u32;
         self.out.channels.push(channel);
@@ -527,6 +639,7 @@ impl<'a, 'm> Builder<'a, 'm> {
         let Some(place) = component(self.model, leaf.id) else { return ir::End::Discard };
         let to = match place.word {
             Word::Channel => plan::Target::Channel(self.channel(leaf.id)),
+            Word::Topic => plan::Target::Channel(self.topic(leaf.id)),
             Word::Sink if claim::has(place, "discard") => return ir::End::Discard,
             _ if side == Side::Drain => plan::Target::Sink(self.sink(leaf.id)),
             _ => plan::Target::Channel(self.implicit_channel(leaf, segment)),

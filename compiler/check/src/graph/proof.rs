@@ -92,7 +92,9 @@ impl Proof<'_, '_> {
             Head::Component(id) => context.part(id),
             _ => None,
         };
-        let inside_transaction = from.is_some_and(|part| part.word != Word::Source);
+        let of_topic = from.is_some_and(|part| matches!(part.word, Word::Topic | Word::Consumer));
+        let carried = context.segments.carried.contains(&segment.head);
+        let inside_transaction = from.is_some_and(|part| part.word == Word::Channel);
         match from {
             Some(part) if part.word == Word::Source => why.push(format!("{} can repeat", part.kind)),
             Some(part) if matches!(part.word, Word::Topic | Word::Consumer) => {
@@ -101,22 +103,43 @@ impl Proof<'_, '_> {
             _ => {}
         }
         match to.word {
+            Word::Channel if context.segments.carried.contains(&Head::Component(leaf.id)) => {
+                why.push(format!("{} carries the acknowledgement", to.kind));
+            }
             Word::Channel => why.push(format!("{} keeps", to.kind)),
+            Word::Topic if of_topic && self.claim.guarantee == "effectively_once" => {
+                why.push("events and position in one transaction".to_owned());
+            }
+            Word::Topic if of_topic => {
+                why.push("the topic keeps, and then the position is written down".to_owned())
+            }
             Word::Topic => why.push("the topic keeps".to_owned()),
             _ if !inside_transaction => {
-                let kind = implicit_channel(context.model, segment);
+                let kind = implicit_channel(context.model, &context.segments, leaf.id);
                 let base = implicit_base(context.model, &context.segments, leaf, segment);
-                why.push(format!("{} keeps", kind.kind));
+                let holds = if carried && !kind.abilities.iter().any(|ability| ability == "durable") {
+                    "carries the acknowledgement"
+                } else {
+                    "keeps"
+                };
+                why.push(format!("{} {holds}", kind.kind));
                 return format!(
-                    "{head} -> {base}.channel: {}; {base}.channel -> {}: {}",
+                    "{head} -> {base}.channel: {}; {base}.channel -> {}: {}{}",
                     why.join(", "),
                     to.name,
-                    self.end(to)
+                    self.end(to),
+                    self.position(carried, to)
                 );
             }
-            _ => why.push(self.end(to)),
+            _ => why.push(self.end(to) + self.position(carried, to)),
         }
         format!("{head} -> {}: {}", to.name, why.join(", "))
+    }
+
+    /// Behind a topic's reader.
+    fn position(&self, carried: bool, to: &Component) -> &'static str {
+        let kept_there = self.claim.guarantee == "effectively_once" && has(to, "transactional");
+        if carried && !kept_there { ", and then the position is written down" } else { "" }
     }
 
     fn end(&self, to: &Component) -> String {

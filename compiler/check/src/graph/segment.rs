@@ -2,10 +2,11 @@
 //! `buf`, and what happens between `buf` and `out`. Every rule and the plan read segments, never chains, so a
 //! channel in the middle of a chain and one at the head of its own mean the same.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use flow_diag::Span;
 
+use super::claim::has;
 use crate::model::{
     AgentId, ArmModel, Component, ComponentId, FlowId, InterceptorId, Model, Node, NodeKind, RouteModel,
     StartKind, StepModel, Word,
@@ -81,6 +82,8 @@ pub(crate) struct Path<'s, 'm> {
 #[derive(Debug, Default)]
 pub(crate) struct Segments<'m> {
     pub list: Vec<Segment<'m>>,
+    /// See [`carried_heads`].
+    pub carried: BTreeSet<Head>,
     /// Chains that were cut off at [`ENDS_MAX`] or [`DEPTH_MAX`].
     pub too_large: Vec<Span>,
 }
@@ -187,7 +190,58 @@ pub(crate) fn segments(model: &Model) -> Segments<'_> {
             out.too_large.push(chain.span);
         }
     }
+    out.carried = carried_heads(model, &out.list);
     out
+}
+
+/// Heads whose events stay with a topic until they are delivered: its readers, the channels in memory that only they
+/// fill, and what fails on the way. The reader's position moves when the acknowledgement comes back, so a crash
+/// loses nothing of what such a channel holds: it is read again.
+fn carried_heads(model: &Model, list: &[Segment<'_>]) -> BTreeSet<Head> {
+    let word = |id| component(model, id).map(|part| part.word);
+    let durable = |id| component(model, id).is_some_and(|part| has(part, "durable"));
+    let mut carried: BTreeSet<Head> = list.iter().map(|segment| segment.head).collect();
+    let mut fed_by: BTreeMap<Head, BTreeSet<Head>> = BTreeMap::new();
+    for segment in list {
+        for path in segment.paths() {
+            let feed = |head: Head, fed_by: &mut BTreeMap<Head, BTreeSet<Head>>| {
+                fed_by.entry(head).or_default().insert(segment.head);
+            };
+            feed(Head::Component(path.leaf.id), &mut fed_by);
+            feed(Head::ComponentErrors(path.leaf.id), &mut fed_by);
+            let members = component(model, path.leaf.id).map_or(&[][..], |part| &part.members);
+            for member in members {
+                feed(Head::ComponentErrors(member.component), &mut fed_by);
+            }
+        }
+        for owner in segment.steps().into_iter().flat_map(|step| &step.owners) {
+            fed_by.entry(Head::InterceptorErrors(*owner)).or_default().insert(segment.head);
+        }
+    }
+    loop {
+        let stays = |head: &Head| {
+            let fed = || {
+                fed_by.get(head).is_some_and(|heads| {
+                    !heads.is_empty() && heads.iter().all(|feeder| carried.contains(feeder))
+                })
+            };
+            match *head {
+                Head::Component(id) => match word(id) {
+                    Some(Word::Topic | Word::Consumer) => true,
+                    Some(Word::Channel) => !durable(id) && fed(),
+                    _ => false,
+                },
+                Head::ComponentErrors(id) => word(id) != Some(Word::Source) && fed(),
+                Head::InterceptorErrors(_) => fed(),
+                Head::Interceptor(_) | Head::Poison => false,
+            }
+        };
+        let next: BTreeSet<Head> = carried.iter().filter(|head| stays(head)).copied().collect();
+        if next.len() == carried.len() {
+            return carried;
+        }
+        carried = next;
+    }
 }
 
 /// The nodes that are still to come: the rest of this list, then the rest of the list around it.

@@ -1,11 +1,16 @@
 //! What holds for every plan of a program without errors; tests ask it of each plan they make.
 
+use std::collections::BTreeSet;
+
 use flow_plan::ir;
 use flow_plan::plan::{Agent, Plan, Program, Target};
+use flow_plan::settings::Settings;
+use serde_json::Value;
 
 /// The rules a plan breaks, in words; empty for a good one.
 pub fn validate(plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
+    check_services(plan, &mut found);
     for agent in &plan.agents {
         check_agent(agent, &mut |what| found.push(format!("agent {}: {what}", agent.name)));
         for (what, origin) in origins_of(agent) {
@@ -15,6 +20,34 @@ pub fn validate(plan: &Plan) -> Vec<String> {
         }
     }
     found
+}
+
+/// What a part says of a cluster and its topic is there.
+fn check_services(plan: &Plan, found: &mut Vec<String>) {
+    let mut names = BTreeSet::new();
+    for service in &plan.services {
+        if !names.insert(&service.name) {
+            found.push(format!("two services are called {}", service.name));
+        }
+    }
+    let text = |settings: &Settings, key: &str| settings.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut asks = |part: &str, settings: &Settings, topic: &str| {
+        let Some(cluster) = text(settings, "cluster") else { return };
+        let service = plan.services.iter().find(|service| service.name == cluster);
+        if !service.is_some_and(|service| service.topics.iter().any(|known| known.name == topic)) {
+            found.push(format!("{part} needs topic {topic} on service {cluster}"));
+        }
+    };
+    for agent in &plan.agents {
+        for channel in agent.channels.iter().filter(|channel| channel.drain.is_none()) {
+            asks(&channel.name, &channel.settings, &channel.name);
+        }
+        for source in &agent.sources {
+            if let Some(topic) = text(&source.settings, "topic") {
+                asks(&source.name, &source.settings, &topic);
+            }
+        }
+    }
 }
 
 fn check_agent(agent: &Agent, wrong: &mut impl FnMut(String)) {
@@ -31,7 +64,9 @@ fn check_agent(agent: &Agent, wrong: &mut impl FnMut(String)) {
         }
     }
     for channel in &agent.channels {
-        user(format!("channel {}", channel.name), channel.drain, wrong);
+        if let Some(drain) = channel.drain {
+            user(format!("channel {}", channel.name), drain, wrong);
+        }
     }
     for sink in &agent.sinks {
         if let Some(errors) = sink.errors {
@@ -46,7 +81,7 @@ fn check_agent(agent: &Agent, wrong: &mut impl FnMut(String)) {
     let mut filled = vec![false; agent.channels.len()];
     let mut fed = vec![false; agent.sinks.len()];
     for (index, program) in agent.programs.iter().enumerate() {
-        let drains = agent.channels.iter().any(|channel| channel.drain as usize == index);
+        let drains = agent.channels.iter().any(|channel| channel.drain == Some(index as u32));
         check_program(program, wrong);
         for output in &program.outputs {
             match output.to {

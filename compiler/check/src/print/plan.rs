@@ -32,6 +32,7 @@ pub fn plan_text_noted(
 ) -> String {
     let mut page = Page { plan, library, notes, out: String::new() };
     page.head();
+    page.services();
     for (index, agent) in plan.agents.iter().enumerate() {
         page.agent(index, agent);
     }
@@ -65,12 +66,41 @@ impl Page<'_> {
             },
             plural(sum(&|agent| agent.sinks.len()), "sink"),
         ];
+        if !self.plan.services.is_empty() {
+            parts.insert(0, plural(self.plan.services.len(), "cluster"));
+        }
         if agents.len() > 1 {
             parts.insert(0, plural(agents.len(), "agent"));
         }
         let title =
             if self.plan.file.is_empty() { "plan".to_owned() } else { format!("plan of {}", self.plan.file) };
         self.line(0, &format!("{title}: {}", parts.join(", ")));
+    }
+
+    fn services(&mut self) {
+        let plan = self.plan;
+        for service in &plan.services {
+            self.out.push('\n');
+            let mut notes = Vec::new();
+            if service.implicit {
+                notes.push("put in".to_owned());
+            }
+            let (word, keys) = (ExternWord::Cluster, service.setting_origins.keys());
+            notes.push(self.written(word, &service.kind, &service.settings, keys));
+            self.line(0, &format!("cluster {}  {}", service.name, join(notes)));
+            let topics = service
+                .topics
+                .iter()
+                .map(|topic| {
+                    let (word, keys) = (ExternWord::Topic, topic.setting_origins.keys());
+                    [topic.name.clone(), String::new(), self.written(word, "topic", &topic.settings, keys)]
+                })
+                .collect();
+            self.table("topics", topics);
+            if service.settings.get("data").is_none_or(Value::is_null) {
+                self.line(2, &format!("on disk  ‹state›/services/{}", service.name));
+            }
+        }
     }
 
     fn agent(&mut self, index: usize, agent: &Agent) {
@@ -84,12 +114,18 @@ impl Page<'_> {
                 if let Some(flow) = &one.flow {
                     notes.push(format!("flow {flow}"));
                 }
-                notes.push(self.written(
-                    ExternWord::Source,
-                    &one.kind,
-                    &one.settings,
-                    one.setting_origins.keys(),
-                ));
+                let text = |key: &str| one.settings.get(key).and_then(Value::as_str);
+                let word = match (text("topic"), text("group")) {
+                    (Some(topic), Some(group)) if one.settings.contains_key("cluster") => {
+                        notes.push(format!("reads {topic} as group {group}"));
+                        if one.settings.get("transactional") == Some(&Value::Bool(true)) {
+                            notes.push("in transactions".to_owned());
+                        }
+                        ExternWord::Consumer
+                    }
+                    _ => ExternWord::Source,
+                };
+                notes.push(self.written(word, &one.kind, &one.settings, one.setting_origins.keys()));
                 [one.name.clone(), one.kind.clone(), join(notes)]
             })
             .collect();
@@ -174,6 +210,11 @@ impl Page<'_> {
 
     fn channel_notes(&self, channel: &Channel) -> String {
         let mut notes = Vec::new();
+        if channel.drain.is_none() {
+            // Its settings stand with the cluster.
+            let cluster = channel.settings.get("cluster").and_then(Value::as_str).unwrap_or("?");
+            return format!("on {cluster}");
+        }
         if channel.implicit {
             notes.push("put in".to_owned());
         }
@@ -370,7 +411,11 @@ impl Page<'_> {
             agent.sources.iter().filter(|one| can(&one.abilities, "stateful")).map(|one| one.name.as_str()),
         );
         kept.extend(
-            agent.channels.iter().filter(|one| can(&one.abilities, "durable")).map(|one| one.name.as_str()),
+            agent
+                .channels
+                .iter()
+                .filter(|one| one.drain.is_some() && can(&one.abilities, "durable"))
+                .map(|one| one.name.as_str()),
         );
         kept.extend(
             agent.sinks.iter().filter(|one| can(&one.abilities, "stateful")).map(|one| one.name.as_str()),

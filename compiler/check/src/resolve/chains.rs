@@ -159,6 +159,7 @@ impl<'a> Resolver<'a> {
         let as_group = place.ctor.as_name.as_ref().map(|name| name.text.clone());
         let (kind, state) = match self.head(scope, &place.ctor) {
             Head::Component(id) => {
+                self.check_reader(id, &place.ctor, true);
                 let state = self.state_from(id);
                 (StartKind::Component { id, as_group }, state)
             }
@@ -197,8 +198,46 @@ impl<'a> Resolver<'a> {
             Word::Channel if self.feeders_left.get(&id).copied().unwrap_or(0) == 0 => {
                 self.arriving.get(&id).cloned().unwrap_or_else(State::unknown)
             }
+            Word::Topic | Word::Consumer => self.state_of_topics(),
             _ => State::unknown(),
         }
+    }
+
+    /// Whoever writes to a topic may set any header; the reader adds its own.
+    pub(super) fn state_of_topics(&self) -> State {
+        let mut state = State::unknown();
+        let mut kinds = self.library.kinds.iter();
+        if let Some((_, kind)) = kinds.find(|((word, _), _)| *word == ExternWord::Consumer) {
+            super::components::apply_sets(kind, &[], &mut state);
+        }
+        state
+    }
+
+    /// `orders as billing`: only a topic has readers with names, and somebody has to take what they read.
+    pub(super) fn check_reader(&mut self, id: ComponentId, ctor: &ast::Ctor, goes_on: bool) {
+        let Some(group) = &ctor.as_name else { return };
+        let part = &self.model.components[id.0 as usize];
+        let (name, declared) = (part.name.clone(), part.span);
+        let diagnostic = match part.word {
+            Word::Topic if goes_on => return,
+            Word::Topic => {
+                let title = format!("`{name} as {}` flows nowhere", group.text);
+                Diagnostic::new(Code::F0401, ctor.span, title)
+                    .label("a reader that nobody takes events from")
+                    .help(format!("go on with `-> …`, or write `-> {name}` alone"))
+            }
+            word => {
+                let title = format!("`{name}` is a {}: only a topic is read `as` a group", word.text());
+                let diagnostic = Diagnostic::new(Code::F0201, group.span, title)
+                    .label("a group of readers")
+                    .also(declared, format!("a {}", word.text()));
+                match word {
+                    Word::Consumer => diagnostic.help(format!("`{name}` is the name of the group already")),
+                    _ => diagnostic.help("take `as …` away"),
+                }
+            }
+        };
+        self.report(diagnostic);
     }
 
     /// Events with this knowledge reach a component.

@@ -154,6 +154,26 @@ impl<'a> Resolver<'a> {
             self.warn_fine_path(path);
         }
         self.settle(id, kind, resolved);
+        if word == Word::Cluster && !kind.can("absent") {
+            self.check_brokers(id);
+        }
+    }
+
+    /// Several brokers need each other; this build has one per process and no ensemble.
+    fn check_brokers(&mut self, id: ComponentId) {
+        let part = &self.model.components[id.0 as usize];
+        let Some(serde_json::Value::Array(brokers)) = part.settings.get("brokers") else { return };
+        let span = part.setting_spans.get("brokers").copied().unwrap_or(part.span);
+        let diagnostic = match brokers.len() {
+            1 => return,
+            0 => Diagnostic::new(Code::F0206, span, format!("cluster `{}` names no broker", part.name))
+                .label("empty")
+                .help("write one, `brokers: [\"127.0.0.1:9092\"]`, or leave the setting away"),
+            count => Diagnostic::new(Code::F0116, span, "this build has no clusters of several brokers")
+                .label(format!("{count} brokers"))
+                .help("name one broker; several of one cluster need an ensemble, and that comes later"),
+        };
+        self.report(diagnostic);
     }
 
     /// F0308
@@ -453,9 +473,26 @@ impl<'a> Resolver<'a> {
             for read in reads {
                 if !read.tolerant && !state.is_possible(&read.name) {
                     self.report_never_set(&read.name, read.span, &state);
+                } else if !read.tolerant && !state.is_sure(&read.name) && !state.broken {
+                    self.warn_key(id, &read.name, read.span);
                 }
             }
         }
+    }
+
+    /// F0706: the header of a topic's key may be missing.
+    fn warn_key(&mut self, id: ComponentId, header: &str, span: Span) {
+        let part = &self.model.components[id.0 as usize];
+        let in_key = |key: &Span| key.file == span.file && key.start <= span.start && span.end <= key.end;
+        if part.word != Word::Topic || !part.setting_spans.get("key").is_some_and(in_key) {
+            return;
+        }
+        let title = format!("key `header.{header}` may be null: those events share one partition");
+        self.report(
+            Diagnostic::new(Code::F0706, span, title)
+                .label("not every event that is written here has it")
+                .help(format!("set it on every way to `{0}`, or say what counts without it: `header.{header} ?? \"none\"`", part.name)),
+        );
     }
 
     /// F0309

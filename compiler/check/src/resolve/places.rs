@@ -30,6 +30,7 @@ impl<'a> Resolver<'a> {
                         return NodeKind::Poison;
                     }
                     self.check_place_settings(scope, id, ctor, state);
+                    self.check_reader(id, ctor, !last);
                     self.arrive(id, state);
                     *state = self.state_from_here(id);
                     NodeKind::Place { id, optional, as_group }
@@ -102,7 +103,8 @@ impl<'a> Resolver<'a> {
                 if self.feeders_left.get(&id).copied().unwrap_or(0) == 0 { known } else { State::unknown() }
             }
             Word::Source | Word::Sink | Word::Group => State::unknown(),
-            Word::Topic | Word::Consumer | Word::Cluster | Word::Ensemble => State::unknown(),
+            Word::Topic | Word::Consumer => self.state_of_topics(),
+            Word::Cluster | Word::Ensemble => State::unknown(),
         }
     }
 

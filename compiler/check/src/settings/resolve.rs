@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flow_diag::{Code, Diagnostic, Span};
 use flow_plan::ir;
 use flow_plan::settings::Settings;
-use flow_syntax::ast::{self, BinaryOp, ExprKind};
+use flow_syntax::ast::{self, BinaryOp, ExprKind, ExternWord};
 use serde_json::{Value as Json, json};
 
 use super::SettingType;
@@ -414,6 +414,23 @@ impl<'a> Resolver<'a> {
 
     fn report_unknown_setting(&mut self, context: &SettingContext, kind: &Kind<'a>, key: &ast::SettingKey) {
         if self.is_poisoned(&key.text) {
+            return;
+        }
+        // `data` of an external cluster: the same word, another kind.
+        let elsewhere = self.library.kinds.iter().find(|((word, name), other)| {
+            *word == ExternWord::Cluster
+                && self.library.kind(*word, kind.name).is_some_and(|own| std::ptr::eq(own, kind))
+                && *name != kind.name
+                && other.setting(&key.text).is_some()
+        });
+        if let Some(((_, other), _)) = elsewhere {
+            let title =
+                format!("`{}` belongs to a cluster that is `{other}`; this one is `{}`", key.text, kind.name);
+            let names = kind.settings.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
+            let diagnostic = Diagnostic::new(Code::F0712, key.span, title)
+                .label("nothing here would obey it")
+                .help(format!("remove it; settings of `{}`: {names}", kind.name));
+            self.report(diagnostic);
             return;
         }
         let title = format!("unknown setting `{}` of {} `{}`", key.text, context.sort, kind.name);

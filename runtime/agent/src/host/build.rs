@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::drain::{Drain, DrainCounts};
 use super::executors::Executors;
 use super::guard::guarded_call;
+use super::keeper::Keeper;
 use super::pipe::{Pipe, PipeCounts, Port, PortTarget, Waiting};
 use super::report::{Reporter, Reports};
 use super::shape::{self, Shape};
@@ -24,7 +25,7 @@ use crate::counters::{Count, Health};
 use crate::dead::DeadLetters;
 use crate::program::{Recipe, RunningProgram};
 use crate::status::Phase;
-use crate::traits::{Channel, Context, Fault, Registry, Sink, Source, Stop};
+use crate::traits::{Channel, Context, Fault, Registry, Services, Sink, Source, Stop};
 
 /// Everything that building an agent needs.
 pub(super) struct Site {
@@ -36,6 +37,8 @@ pub(super) struct Site {
     pub reports: Arc<Reports>,
     /// What all sources have handed over together.
     pub crew: Arc<Crew>,
+    /// What the services give to others.
+    pub services: Arc<Services>,
 }
 
 /// An agent that is ready to start.
@@ -44,6 +47,8 @@ pub(super) struct BuiltAgent {
     /// With the channels that each feeds.
     pub sources: Vec<(Supervised, Vec<usize>)>,
     pub drains: Vec<(Drain, Vec<usize>)>,
+    /// Channels that are only written to.
+    pub keepers: Vec<Keeper>,
     pub channels: Vec<Arc<dyn Channel>>,
     /// By channel: how many sources and drains feed it.
     pub feeders: Vec<usize>,
@@ -139,9 +144,17 @@ impl<'a> Builder<'a> {
         }
         // Sources last: they are the ones that take something from the world (a port, a lock).
         let mut drains = Vec::new();
+        let mut keepers = Vec::new();
         let mut channel_views = Vec::new();
         let mut sink_views = Vec::new();
-        for index in 0..agent.channels.len() {
+        for (index, channel) in agent.channels.iter().enumerate() {
+            if channel.drain.is_none() {
+                if let Some((keeper, view)) = self.keeper(index) {
+                    keepers.push(keeper);
+                    channel_views.push(view);
+                }
+                continue;
+            }
             if let Some((drain, view, sinks)) = self.drain(index) {
                 drains.push((drain, self.shape.drain_feeds[index].clone()));
                 channel_views.push(view);
@@ -170,6 +183,7 @@ impl<'a> Builder<'a> {
             view: Arc::new(view),
             sources,
             drains,
+            keepers,
             channels: self.channels.into_iter().flatten().collect(),
             feeders: self.shape.feeders,
         })
@@ -248,6 +262,25 @@ impl<'a> Builder<'a> {
         Some((supervised, view))
     }
 
+    fn keeper(&mut self, index: usize) -> Option<(Keeper, ChannelView)> {
+        let planned = &self.agent.channels[index];
+        let reporter = self.reporter(&Part::of_channel(planned));
+        let channel = self.channels[index].clone()?;
+        let needed = self.shape.needed[index];
+        let view = ChannelView {
+            name: planned.name.clone(),
+            kind: planned.kind.clone(),
+            implicit: planned.implicit,
+            origin: planned.origin,
+            channel: channel.clone(),
+            pipe: None,
+            counts: Arc::default(),
+            needed,
+            health: reporter.health.clone(),
+        };
+        Some((Keeper { channel, phase: self.site.phase.clone(), reporter, needed }, view))
+    }
+
     fn drain(&mut self, index: usize) -> Option<(Drain, ChannelView, Vec<SinkView>)> {
         let agent = self.agent;
         let channel = &agent.channels[index];
@@ -268,7 +301,7 @@ impl<'a> Builder<'a> {
             }
         }
         let reporter = self.reporter(&part);
-        let pipe = self.pipe(channel.drain, reporter.clone(), &numbers).map(Arc::new);
+        let pipe = self.pipe(channel.drain?, reporter.clone(), &numbers).map(Arc::new);
         let taken = self.channels[index].clone();
         if missing {
             return None;
@@ -281,7 +314,7 @@ impl<'a> Builder<'a> {
             implicit: channel.implicit,
             origin: channel.origin,
             channel: taken.clone(),
-            pipe: pipe.clone(),
+            pipe: Some(pipe.clone()),
             counts: counts.clone(),
             needed: self.shape.needed[index],
             health: reporter.health.clone(),
@@ -400,6 +433,7 @@ impl<'a> Builder<'a> {
             functions: self.site.registry.functions.clone(),
             secrets: self.secrets.clone(),
             host: self.site.options.host.clone(),
+            services: self.site.services.clone(),
         }
     }
 
@@ -451,7 +485,7 @@ impl<'a> Part<'a> {
 }
 
 impl StartFault {
-    fn of_plan(fault: Fault) -> StartFault {
+    pub(super) fn of_plan(fault: Fault) -> StartFault {
         StartFault { agent: String::new(), node: String::new(), fault, origin: OriginId(0) }
     }
 }

@@ -6,8 +6,10 @@ mod build;
 mod drain;
 mod executors;
 mod guard;
+mod keeper;
 mod pipe;
 mod report;
+mod services;
 mod shape;
 mod sink;
 mod source;
@@ -28,6 +30,7 @@ use tokio::task::JoinHandle;
 
 pub use drain::{HALT_CLOSE_MAX, TICK};
 pub use report::{END_FAULTS_MAX, Level, NOTICES_MAX, Notice};
+pub use services::RunningServices;
 pub use sink::OPTIONAL_WRITE_MAX;
 pub use window::{WINDOW_BATCHES_PER_WORKER, WINDOW_BYTES_MAX, WINDOWS_BYTES_MAX};
 
@@ -71,6 +74,8 @@ pub struct HostOptions {
     /// A program that takes less than this for a batch runs on the task of its source: handing the batch over would
     /// cost about as much.
     pub overlap_from: Duration,
+    /// What the plan's parts share, started already ([`RunningServices::start`]). Shut down at the end of the run.
+    pub services: RunningServices,
 }
 
 impl HostOptions {
@@ -88,6 +93,7 @@ impl HostOptions {
             seed: random_seed(),
             workers_max: std::thread::available_parallelism().map_or(1, usize::from),
             overlap_from: Duration::from_micros(50),
+            services: RunningServices::default(),
         }
     }
 }
@@ -168,6 +174,7 @@ impl Host {
         let (phase, phase_receiver) = watch::channel(Phase::Running);
         let (stop, stop_receiver) = watch::channel(false);
         let reports = report::Reports::new(options.clock.clone());
+        let services = options.services.clone();
         let site = build::Site {
             plan: Arc::new(plan.clone()),
             registry: registry.clone(),
@@ -176,12 +183,13 @@ impl Host {
             stop: crate::traits::Stop::new(stop_receiver),
             reports,
             crew: Arc::default(),
+            services: services.handles.clone(),
         };
         let built = build::build_agents(&site, agents)?;
         let (commands, command_receiver) = watch::channel(Command::Run);
         let (end_sender, end) = watch::channel(None);
         let first_reader = Mutex::new(Some(site.reports.subscribe()));
-        let shared = supervise::Shared::new(&built, site.reports.clone(), phase);
+        let shared = supervise::Shared::new(&built, services, site.reports.clone(), phase);
         let supervision = supervise::Supervision {
             shared: shared.clone(),
             stop,

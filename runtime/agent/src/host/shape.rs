@@ -39,8 +39,11 @@ pub(super) fn check_shape(agent: &Agent) -> Result<Shape, Vec<StartFault>> {
     for (index, channel) in agent.channels.iter().enumerate() {
         let mut sinks: Vec<(u32, bool)> = Vec::new();
         let mut feeds = Vec::new();
-        add_channels(agent, channel.drain, &mut feeds);
-        for output in &agent.programs[channel.drain as usize].outputs {
+        let outputs = channel.drain.map(|drain| {
+            add_channels(agent, drain, &mut feeds);
+            agent.programs[drain as usize].outputs.iter()
+        });
+        for output in outputs.into_iter().flatten() {
             let Target::Sink(sink) = output.to else { continue };
             match sinks.iter_mut().find(|(known, _)| *known == sink) {
                 Some((_, required)) => *required |= !output.optional,
@@ -103,7 +106,7 @@ fn needed_channels(agent: &Agent) -> Vec<bool> {
             match output.to {
                 Target::Channel(channel) if !needed[channel as usize] => {
                     needed[channel as usize] = true;
-                    programs.push(agent.channels[channel as usize].drain);
+                    programs.extend(agent.channels[channel as usize].drain);
                 }
                 Target::Channel(_) => {}
                 Target::Sink(sink) => programs.extend(agent.sinks[sink as usize].errors),
@@ -140,7 +143,7 @@ fn check_indexes(agent: &Agent, faults: &mut Vec<StartFault>) {
         check_program(source.errors, &source.name, source.origin, false);
     }
     for channel in &agent.channels {
-        check_program(Some(channel.drain), &channel.name, channel.origin, true);
+        check_program(channel.drain, &channel.name, channel.origin, true);
     }
     for sink in &agent.sinks {
         check_program(sink.errors, &sink.name, sink.origin, false);

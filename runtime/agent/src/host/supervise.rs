@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::build::BuiltAgent;
 use super::drain::{Drain, DrainEnd, HALT_CLOSE_MAX};
 use super::guard::guarded;
+use super::keeper::Keeper;
 use super::report::{Level, Reports};
-use super::view::{AgentView, ChannelView};
+use super::services::RunningServices;
+use super::view::{AgentView, ChannelView, ServiceView};
 use super::{Command, End};
 use crate::status::{PartState, Phase, Status};
 use crate::traits::{Channel, Fault};
@@ -23,21 +25,28 @@ const GIVE_UP_MAX: Duration = Duration::from_secs(5);
 /// What the run and its handle share.
 pub(super) struct Shared {
     pub reports: Arc<Reports>,
+    services: RunningServices,
     agents: Vec<Arc<AgentView>>,
     phase: watch::Sender<Phase>,
     started: Instant,
 }
 
 impl Shared {
-    pub fn new(agents: &[BuiltAgent], reports: Arc<Reports>, phase: watch::Sender<Phase>) -> Arc<Shared> {
+    pub fn new(
+        agents: &[BuiltAgent],
+        services: RunningServices,
+        reports: Arc<Reports>,
+        phase: watch::Sender<Phase>,
+    ) -> Arc<Shared> {
         let agents = agents.iter().map(|agent| agent.view.clone()).collect();
-        Arc::new(Shared { reports, agents, phase, started: Instant::now() })
+        Arc::new(Shared { reports, services, agents, phase, started: Instant::now() })
     }
 
     pub fn status(&self) -> Status {
         Status {
             phase: *self.phase.borrow(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
+            services: self.services.views.iter().map(ServiceView::status).collect(),
             agents: self.agents.iter().map(|agent| agent.status()).collect(),
         }
     }
@@ -94,6 +103,8 @@ impl Supervision {
         let mut feeding = Vec::new();
         // Tasks that the run waits for.
         let mut running = 0_usize;
+        // A service that somebody wrote into the file serves others, too, until the run is stopped.
+        let serving = self.shared.services.views.iter().any(|service| !service.implicit);
         for (agent, built) in agents.into_iter().enumerate() {
             for (drain, feeds) in built.drains {
                 let needed = drain.needed;
@@ -101,6 +112,14 @@ impl Supervision {
                 tasks.spawn(async move {
                     let drain = Some(run_drain(drain).await);
                     Ended { agent, feeds, drain, needed }
+                });
+            }
+            for keeper in built.keepers {
+                let needed = keeper.needed;
+                running += usize::from(needed);
+                tasks.spawn(async move {
+                    let drain = Some(run_keeper(keeper).await);
+                    Ended { agent, feeds: Vec::new(), drain, needed }
                 });
             }
             for (source, feeds) in built.sources {
@@ -144,13 +163,13 @@ impl Supervision {
                     self.shared.enter(Phase::Halting);
                     deadline = Some(Instant::now() + HALT_CLOSE_MAX + GIVE_UP_MAX);
                 }
-                ended = tasks.join_next() => match ended {
+                ended = tasks.join_next(), if !tasks.is_empty() || !serving || deadline.is_some() => match ended {
                     None => break,
                     Some(Ok(ended)) => {
                         let feeding = &mut feeding[ended.agent];
                         feeding.released(&ended.feeds);
                         running -= usize::from(ended.needed);
-                        if ended.drain == Some(DrainEnd::Failed) || running == 0 {
+                        if ended.drain == Some(DrainEnd::Failed) || (running == 0 && !serving) {
                             self.drain(&mut deadline);
                         }
                     }
@@ -164,6 +183,7 @@ impl Supervision {
         }
         // A component that blocks cannot be given up; its thread ends with the process.
         let _ = timeout(GIVE_UP_MAX, tasks.shutdown()).await;
+        self.shared.services.shutdown().await;
         self.finish(broken, late);
     }
 
@@ -214,6 +234,17 @@ async fn run_drain(drain: Drain) -> DrainEnd {
         channel.abandon();
         DrainEnd::Failed
     })
+}
+
+async fn run_keeper(keeper: Keeper) -> DrainEnd {
+    let (channel, reporter) = (keeper.channel.clone(), keeper.reporter.clone());
+    let ended = guarded(keeper.run()).await.unwrap_or_else(|panic| {
+        reporter.report(Level::Error, &panic);
+        reporter.health.set(PartState::Failed);
+        channel.abandon();
+        false
+    });
+    if ended { DrainEnd::Drained } else { DrainEnd::Failed }
 }
 
 /// The next command; never again once the handle is gone (the supervisor goes with it).

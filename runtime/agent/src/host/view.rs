@@ -11,8 +11,8 @@ use super::sink::SinkCounts;
 use super::source::Intake;
 use crate::counters::Health;
 use crate::dead::DeadLetters;
-use crate::status::{AgentStatus, ChannelReport, SinkStatus, SourceStatus};
-use crate::traits::Channel;
+use crate::status::{AgentStatus, ChannelReport, ServiceStatus, SinkStatus, SourceStatus};
+use crate::traits::{Channel, Service};
 
 pub(super) struct AgentView {
     pub name: String,
@@ -20,6 +20,14 @@ pub(super) struct AgentView {
     pub channels: Vec<ChannelView>,
     pub sinks: Vec<SinkView>,
     pub dead: Arc<DeadLetters>,
+}
+
+pub(super) struct ServiceView {
+    pub name: String,
+    pub kind: String,
+    pub implicit: bool,
+    pub origin: OriginId,
+    pub service: Arc<dyn Service>,
 }
 
 pub(super) struct SourceView {
@@ -35,7 +43,8 @@ pub(super) struct ChannelView {
     pub implicit: bool,
     pub origin: OriginId,
     pub channel: Arc<dyn Channel>,
-    pub pipe: Arc<Pipe>,
+    /// Of the drain, when it has one.
+    pub pipe: Option<Arc<Pipe>>,
     pub counts: Arc<DrainCounts>,
     /// Not only optional branches lead here.
     pub needed: bool,
@@ -59,6 +68,18 @@ impl AgentView {
             channels: self.channels.iter().map(ChannelView::status).collect(),
             sinks: self.sinks.iter().map(SinkView::status).collect(),
             dead: self.dead.status(),
+        }
+    }
+}
+
+impl ServiceView {
+    pub fn status(&self) -> ServiceStatus {
+        ServiceStatus {
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            implicit: self.implicit,
+            origin: self.origin,
+            address: self.service.address(),
         }
     }
 }
@@ -101,7 +122,7 @@ impl ChannelView {
             fill: self.channel.status(),
             committed: self.counts.committed.get(),
             transactions: self.counts.transactions.get(),
-            program: self.pipe.status(),
+            program: self.pipe.as_ref().map(|pipe| pipe.status()),
             last_fault: self.health.last_fault(),
         }
     }

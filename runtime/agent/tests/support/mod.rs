@@ -369,7 +369,7 @@ impl Draft {
             origin: OriginId(3),
             setting_origins: BTreeMap::new(),
             implicit: false,
-            drain,
+            drain: Some(drain),
         });
         self.agent.channels.len() as u32 - 1
     }
@@ -416,6 +416,7 @@ impl Draft {
             slots: Vec::new(),
             functions: Vec::new(),
             secrets: Vec::new(),
+            services: Vec::new(),
             agents: vec![self.agent.clone()],
             runtime: Settings::new(),
             claims: Vec::new(),

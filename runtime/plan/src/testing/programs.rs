@@ -158,6 +158,7 @@ pub fn plan() -> Plan {
         slots: SLOTS.map(String::from).to_vec(),
         functions: Vec::new(),
         secrets: Vec::new(),
+        services: Vec::new(),
         agents: Vec::new(),
         runtime: Default::default(),
         claims: Vec::new(),

@@ -24,6 +24,7 @@ pub fn context(state_dir: &Path) -> Context {
         functions: Default::default(),
         secrets: Arc::new(BTreeMap::from([("pw".to_owned(), "geheim".to_owned())])),
         host: "localhost".to_owned(),
+        services: Default::default(),
     }
 }
 
