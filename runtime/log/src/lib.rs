@@ -3,3 +3,17 @@
 //!
 //! It stands on a small storage trait, so that tests can break the disk; it must not know tokio, topics, groups, or
 //! anything of Kafka above record batches.
+
+pub mod batch;
+pub mod commit;
+mod error;
+pub mod lock;
+pub mod log;
+pub mod storage;
+
+pub use batch::{BatchError, Compression, Header};
+pub use commit::Committer;
+pub use error::{FileError, LogError};
+pub use lock::{DirLock, LockError};
+pub use log::{Append, Appended, Log, LogConfig, Recovery, Slice};
+pub use storage::{Disk, File, Storage};

@@ -1,0 +1,136 @@
+//! The part of a segment that the checkpoint vouches for: its indexes are used if they fit, else made again.
+
+use super::super::checkpoint::Checkpoint;
+use super::super::index::Index;
+use super::super::segment::{Segment, State, path_of};
+use super::{Damage, Opening};
+use crate::error::LogError;
+
+/// Index entries may be this many times further apart than is set before the index counts as lost.
+const SPARSE_MAX: u64 = 16;
+
+impl Opening {
+    /// Takes a whole segment below the checkpoint as it is. `next_base` is where the next one begins.
+    pub(super) fn load_sealed(
+        &mut self,
+        segment: &Segment,
+        size: u64,
+        next_base: i64,
+    ) -> Result<(), LogError> {
+        let fits = |state: &State| {
+            let offsets_fit = match state.offsets.last() {
+                Some(entry) => {
+                    u64::from(entry.position) < size && segment.base + i64::from(entry.offset) < next_base
+                }
+                None => size <= SPARSE_MAX * self.config.index_interval_bytes,
+            };
+            let times_fit = match state.times.last() {
+                Some(entry) => segment.base + i64::from(entry.offset) < next_base,
+                None => false,
+            };
+            offsets_fit && times_fit
+        };
+        match self.open_indexes(segment, None) {
+            Ok((offsets, times)) => {
+                let mut state = segment.write_state();
+                state.offsets = offsets;
+                state.times = times;
+                if fits(&state) {
+                    let newest = state.times.last();
+                    state.max_timestamp = newest.map_or(-1, |entry| entry.timestamp);
+                    state.max_timestamp_offset =
+                        newest.map_or(segment.base, |entry| segment.base + i64::from(entry.offset));
+                    state.size = size;
+                    state.next_offset = next_base;
+                    self.next_offset = next_base;
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::debug!(file = %segment.path.display(), %error, "an index is not usable"),
+        }
+        self.rebuild(segment, size)?;
+        let mut state = segment.write_state();
+        state.note_time(segment.base);
+        state.flush_indexes(self.storage.as_ref())?;
+        state.size = size;
+        state.next_offset = next_base;
+        self.next_offset = next_base;
+        Ok(())
+    }
+
+    /// Takes the first `trusted` bytes of the checkpoint's segment.
+    pub(super) fn load_trusted(
+        &mut self,
+        segment: &Segment,
+        trusted: u64,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<(), LogError> {
+        let Some(checkpoint) = checkpoint else {
+            // All of it is checked, and the indexes are made on the way; old files are overwritten.
+            return Ok(());
+        };
+        let entries = (checkpoint.offset_entries, checkpoint.time_entries);
+        let interval = self.config.index_interval_bytes;
+        if let Ok((offsets, times)) = self.open_indexes(segment, Some(entries)) {
+            let mut state = segment.write_state();
+            (state.offsets, state.times) = (offsets, times);
+            let below = |offset: u32| segment.base + i64::from(offset) < checkpoint.offset;
+            // Entries for batches after the checkpoint come again when those are checked.
+            let count =
+                state.offsets.count_where(|one| u64::from(one.position) < trusted && below(one.offset));
+            let times = state.times.count_where(|one| below(one.offset));
+            let cut = count.and_then(|count| {
+                state.offsets.truncate(count)?;
+                state.times.truncate(times?)
+            });
+            let known = state.offsets.last().map_or(0, |entry| u64::from(entry.position));
+            if cut.is_ok() && trusted.saturating_sub(known) <= SPARSE_MAX.saturating_mul(interval) {
+                state.max_timestamp = checkpoint.max_timestamp;
+                state.max_timestamp_offset = checkpoint.max_timestamp_offset.max(segment.base);
+                state.size = trusted;
+                state.next_offset = checkpoint.offset;
+                return Ok(());
+            }
+        }
+        self.rebuild(segment, trusted)?;
+        segment.write_state().next_offset = checkpoint.offset;
+        Ok(())
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn open_indexes(
+        &self,
+        segment: &Segment,
+        entries: Option<(u64, u64)>,
+    ) -> std::io::Result<(Index<super::super::index::OffsetEntry>, Index<super::super::index::TimeEntry>)>
+    {
+        let storage = self.storage.as_ref();
+        let offsets = path_of(&self.dir, segment.base, "index");
+        let times = path_of(&self.dir, segment.base, "timeindex");
+        Ok((
+            Index::open(storage, offsets, entries.map(|(offsets, _)| offsets))?,
+            Index::open(storage, times, entries.map(|(_, times)| times))?,
+        ))
+    }
+
+    /// Makes the indexes again from the headers of the first `size` bytes.
+    fn rebuild(&mut self, segment: &Segment, size: u64) -> Result<(), LogError> {
+        let mut state = segment.write_state();
+        *state = State::empty(&self.dir, segment.base);
+        for found in segment.scan(0, size) {
+            match found {
+                Ok((at, header)) => state.note(segment.base, at, &header, self.config.index_interval_bytes),
+                Err(LogError::Corrupt { file, position, what }) => {
+                    let what = what.to_string();
+                    self.report.damage.push(Damage { file, position, what, kept: None });
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        state.size = size;
+        self.report.rebuilt.push(path_of(&self.dir, segment.base, "index"));
+        Ok(())
+    }
+}
