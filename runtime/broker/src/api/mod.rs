@@ -31,7 +31,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes, Vers
 
 use crate::broker::Broker;
 use crate::security::{Operation, Principal, Resource};
-use crate::wire::{Listener, Session, shape};
+use crate::wire::{Listener, Range, Session, shape};
 
 pub(crate) use versions::unsupported_version;
 
@@ -139,6 +139,17 @@ pub(crate) enum Reply {
 /// A part of an encoded answer.
 pub(crate) enum Piece {
     Bytes(Bytes),
+    /// Sent from the page cache without being copied, where the connection can.
+    Range(Range),
+}
+
+impl Piece {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Range(range) => range.len,
+        }
+    }
 }
 
 /// A response that can be encoded, whatever it is.
