@@ -264,7 +264,7 @@ impl Connection {
                 for piece in pieces {
                     match piece {
                         Piece::Bytes(bytes) => self.output.push_bytes(bytes),
-                        Piece::Range(range) => self.output.push_range(range),
+                        Piece::Slice(slice) => self.output.push_slice(&slice),
                     }
                 }
                 Ok(())

@@ -2,7 +2,6 @@
 //! of what a request means.
 
 mod connection;
-pub(crate) mod file;
 mod frame;
 mod input;
 mod output;
@@ -12,7 +11,6 @@ mod session;
 pub(crate) mod shape;
 mod transport;
 
-pub(crate) use output::Range;
 pub(crate) use server::{Listener, Server};
 pub(crate) use session::Session;
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use flow_log::{File, Slice};
 use rustix::io::ReadWriteFlags;
 use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::file::File;
 use super::transport::Transport;
 
 /// Bytes in memory that wait for the socket; beyond it answers are not encoded and requests not read.
@@ -49,11 +49,11 @@ enum Chunk {
     Range(Range),
 }
 
-/// A part of a file.
-pub(crate) struct Range {
-    pub file: Arc<dyn File>,
-    pub position: u64,
-    pub len: usize,
+/// What is left to send of a part of a file.
+struct Range {
+    file: Arc<dyn File>,
+    position: u64,
+    len: usize,
 }
 
 impl Output {
@@ -71,10 +71,11 @@ impl Output {
         }
     }
 
-    pub(super) fn push_range(&mut self, range: Range) {
-        if range.len > 0 {
+    pub(super) fn push_slice(&mut self, slice: &Slice) {
+        if !slice.is_empty() {
             self.cut();
-            self.chunks.push_back(Chunk::Range(range));
+            let (file, position, len) = (Arc::clone(slice.file()), slice.position(), slice.len());
+            self.chunks.push_back(Chunk::Range(Range { file, position, len }));
         }
     }
 

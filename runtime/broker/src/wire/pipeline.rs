@@ -151,3 +151,113 @@ fn reason(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const fn api(key: i16, order: Order) -> Api {
+        Api {
+            key,
+            name: "Test",
+            versions: kafka_protocol::protocol::VersionRange { min: 0, max: 0 },
+            order,
+            request_header: |_| 1,
+            response_header: |_| 0,
+            check: |_, _| Ok(()),
+            start: |_, _, _| unreachable!(),
+        }
+    }
+    static ORDERED: Api = api(1, Order::Ordered);
+    static BESIDE: Api = api(2, Order::Beside);
+    static APPEND: Api = api(3, Order::Append);
+
+    /// A pipeline whose requests end when they are told to.
+    struct Bench {
+        pipeline: Pipeline,
+        ends: Vec<Arc<Notify>>,
+        started: Arc<Mutex<Vec<i32>>>,
+    }
+
+    impl Bench {
+        fn new(apis: &[&'static Api]) -> Bench {
+            let mut pipeline = Pipeline::default();
+            for (id, api) in apis.iter().enumerate() {
+                let start = Start { key: api.key, version: 0, correlation_id: id as i32 };
+                pipeline.push(Head { start, api }, Bytes::new(), None);
+            }
+            let ends = apis.iter().map(|_| Arc::new(Notify::new())).collect();
+            Bench { pipeline, ends, started: Arc::default() }
+        }
+
+        /// Ids of the requests that were started, and of the answers that came out.
+        fn poll(&mut self) -> (Vec<i32>, Vec<i32>) {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let (ends, started) = (&self.ends, &self.started);
+            let polled = self.pipeline.poll(&mut cx, |head, _| {
+                let end = Arc::clone(&ends[head.start.correlation_id as usize]);
+                started.lock().unwrap().push(head.start.correlation_id);
+                Ok(Box::pin(async move {
+                    end.notified().await;
+                    Reply::None
+                }))
+            });
+            polled.unwrap();
+            let answers = std::iter::from_fn(|| self.pipeline.pop());
+            let answers = answers.map(|(head, _)| head.start.correlation_id).collect();
+            (std::mem::take(&mut self.started.lock().unwrap()), answers)
+        }
+
+        fn end(&self, id: usize) {
+            self.ends[id].notify_one();
+        }
+    }
+
+    #[test]
+    fn answers_keep_the_order_of_the_requests() {
+        let mut bench = Bench::new(&[&BESIDE, &BESIDE, &BESIDE]);
+        assert_eq!(bench.poll(), (vec![0, 1, 2], vec![]));
+        bench.end(2);
+        bench.end(1);
+        assert_eq!(bench.poll(), (vec![], vec![]));
+        bench.end(0);
+        assert_eq!(bench.poll(), (vec![], vec![0, 1, 2]));
+        assert!(bench.pipeline.is_empty());
+    }
+
+    #[test]
+    fn appends_start_behind_appends_and_nothing_overtakes_them() {
+        let mut bench = Bench::new(&[&APPEND, &APPEND, &BESIDE, &APPEND]);
+        // The fourth is an append too, and the one before it, which only looks, sees two of the three.
+        assert_eq!(bench.poll(), (vec![0, 1, 3], vec![]));
+        bench.end(0);
+        assert_eq!(bench.poll(), (vec![], vec![0]));
+        bench.end(1);
+        assert_eq!(bench.poll(), (vec![2], vec![1]));
+    }
+
+    #[test]
+    fn a_change_waits_for_changes_but_not_for_a_long_poll() {
+        let mut bench = Bench::new(&[&BESIDE, &ORDERED, &ORDERED, &BESIDE]);
+        assert_eq!(bench.poll(), (vec![0, 1], vec![]));
+        bench.end(1);
+        assert_eq!(bench.poll(), (vec![2], vec![]));
+        bench.end(2);
+        assert_eq!(bench.poll(), (vec![3], vec![]));
+        assert!(!bench.pipeline.is_changing());
+    }
+
+    #[test]
+    fn a_panic_names_the_api_and_ends_the_connection_only() {
+        let mut pipeline = Pipeline::default();
+        let start = Start { key: 1, version: 0, correlation_id: 0 };
+        pipeline.push(Head { start, api: &ORDERED }, Bytes::new(), None);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let polled = pipeline.poll(&mut cx, |_, _| Ok(Box::pin(async { panic!("out of cheese") })));
+        assert!(matches!(polled, Err(Closed::Panicked { api: "Test", reason }) if reason == "out of cheese"));
+    }
+}
