@@ -24,6 +24,14 @@ pub trait Storage: Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes a directory and its parents; one that exists is fine.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The names of the directories in a directory, in no order. None where directories are only parts of names.
+    fn list_dirs(&self, _dir: &Path) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Removes a directory with its files.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.list(dir)?.iter().try_for_each(|name| self.remove(&dir.join(name)))
+    }
     /// Makes the names in a directory last.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be written.
