@@ -90,6 +90,9 @@ pub struct Limits {
     pub requests_in_flight_max: usize,
     /// Bytes of the requests of a connection that are being answered; beyond it the connection is not read.
     pub bytes_in_flight_max: usize,
+    /// Bytes of all requests that are arriving or being answered, where one is more than a few pages (Kafka's
+    /// `queued.max.request.bytes`); beyond it large requests wait.
+    pub memory_max: usize,
     /// A connection with nothing to do is closed after this (Kafka's `connections.max.idle.ms`).
     pub idle_timeout_ms: u64,
     /// A request that began to arrive must be whole after this.
@@ -105,6 +108,7 @@ impl Default for Limits {
             request_bytes_max: 100 << 20,
             requests_in_flight_max: 64,
             bytes_in_flight_max: 32 << 20,
+            memory_max: 512 << 20,
             idle_timeout_ms: 10 * 60 * 1000,
             request_timeout_ms: 60 * 1000,
             authentication_timeout_ms: 30 * 1000,

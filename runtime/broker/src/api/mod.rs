@@ -2,7 +2,8 @@
 //! advertised is what exists.
 //!
 //! A handler is `async fn(&Arc<Broker>, &Call, Request) -> Response`, or `-> Reply` where the answer is special. Its
-//! part up to the first suspension runs in order of arrival on its connection. It must not know the wire.
+//! part up to the first suspension runs in order of arrival on its connection. Bytes and strings of a request are parts of
+//! the buffer that it was read into: whoever keeps one copies it. A handler must not know the wire.
 
 mod acls;
 mod configs;
@@ -26,6 +27,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use flow_log::Slice;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 
@@ -139,6 +141,17 @@ pub(crate) enum Reply {
 /// A part of an encoded answer.
 pub(crate) enum Piece {
     Bytes(Bytes),
+    /// Sent from the page cache without being copied, where the connection can.
+    Slice(Slice),
+}
+
+impl Piece {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Slice(slice) => slice.len(),
+        }
+    }
 }
 
 /// A response that can be encoded, whatever it is.

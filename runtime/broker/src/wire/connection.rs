@@ -1,21 +1,37 @@
-//! One connection: frames in, answers out in the same order.
+//! One connection: requests in, answers out in the same order. One task reads, handles and writes; nothing is spawned
+//! for a request.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, Sleep};
 
-use super::frame::{self, LENGTH_BYTES};
+use super::frame::{self, Start};
+use super::input::{FREE_BYTES, Input};
+use super::output::Output;
+use super::pipeline::{Head, Pipeline};
 use super::server::Listener;
-use crate::api::{self, Call, Message, Piece, Reply};
+use super::session::Session;
+use super::transport::Transport;
+use crate::api::{self, Call, Piece, Reply};
 use crate::broker::Broker;
 use crate::security::Principal;
 
-/// What a connection remembers between requests.
-pub(crate) struct Session {}
+/// Bytes of a request of somebody who has not said who he is.
+const UNKNOWN_BYTES_MAX: usize = 64 << 10;
+/// A large request must arrive at this speed, or its time is over.
+const REQUEST_BYTES_PER_SECOND_MIN: usize = 64 << 10;
+/// What memory for large requests is counted in.
+pub(super) const MEMORY_UNIT_BYTES: usize = 64 << 10;
+/// Rounds of reading and handling before other connections have their turn.
+const ROUNDS_MAX: usize = 16;
 
 /// Why a connection ends before its client wants it to.
 #[derive(Debug, thiserror::Error)]
@@ -24,77 +40,18 @@ pub(super) enum Closed {
     Malformed(String),
     #[error("the API {key} in version {version} does not exist here")]
     Unsupported { key: i16, version: i16 },
-    #[error("{0}")]
-    Reply(#[from] api::EncodeError),
+    #[error("`{api}` before authentication")]
+    Unauthenticated { api: &'static str },
+    #[error("authentication failed")]
+    AuthenticationFailed,
+    #[error("{0} took too long")]
+    Late(&'static str),
+    #[error("the handler of `{api}` panicked: {reason}")]
+    Panicked { api: &'static str, reason: String },
+    #[error("the answer of `{api}` cannot be sent: {reason}")]
+    Reply { api: &'static str, reason: String },
     #[error(transparent)]
     Io(#[from] std::io::Error),
-}
-
-/// Serves a connection until its client closes it, misbehaves, or the broker stops.
-pub(super) async fn serve(
-    broker: Arc<Broker>,
-    listener: Arc<Listener>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), Closed> {
-    stream.set_nodelay(true)?;
-    let session = Arc::new(Session {});
-    let mut input = BytesMut::new();
-    let mut output = BytesMut::new();
-    loop {
-        while let Some(length) = whole_frame(&broker, &input)? {
-            input.advance(LENGTH_BYTES);
-            let mut frame = input.split_to(length).freeze();
-            let start = frame::parse_start(&frame)?;
-            let Some(api) = frame::api_of(start)? else {
-                frame::encode_response(&mut output, start.correlation_id, 0, |buffer| {
-                    Message::encode(&api::unsupported_version(), buffer, 0)
-                })?;
-                continue;
-            };
-            let header = frame::decode_header(api, start.version, &mut frame)?;
-            let call = Call {
-                key: start.key,
-                version: start.version,
-                client_id: header.client_id,
-                principal: Principal::anonymous(),
-                peer,
-                listener: Arc::clone(&listener),
-                session: Arc::clone(&session),
-            };
-            let handling = (api.start)(Arc::clone(&broker), call, frame)
-                .map_err(|error| Closed::Malformed(format!("{}: {error}", api.name)))?;
-            let response_header = (api.response_header)(start.version);
-            match handling.await {
-                Reply::None => {}
-                Reply::Message(message) => {
-                    frame::encode_response(&mut output, start.correlation_id, response_header, |buffer| {
-                        message.encode(buffer, start.version)
-                    })?;
-                }
-                Reply::Pieces(pieces) => {
-                    frame::encode_response(&mut output, start.correlation_id, response_header, |buffer| {
-                        for piece in pieces {
-                            match piece {
-                                Piece::Bytes(bytes) => buffer.extend_from_slice(&bytes),
-                            }
-                        }
-                        Ok::<(), Closed>(())
-                    })?
-                }
-            }
-        }
-        stream.write_all(&output).await?;
-        output.clear();
-        let read = tokio::select! {
-            read = stream.read_buf(&mut input) => read?,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        };
-        if read == 0 {
-            return Ok(());
-        }
-    }
 }
 
 /// Decodes a request and forgets it.
@@ -105,14 +62,308 @@ pub(super) fn check_request(mut frame: Bytes) -> Result<(), Closed> {
     (api.check)(start.version, frame).map_err(|error| Closed::Malformed(error.to_string()))
 }
 
-/// The length of the frame that stands whole at the start of `input`.
-fn whole_frame(broker: &Broker, input: &[u8]) -> Result<Option<usize>, Closed> {
-    let Some(length) = input.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-    let length = i32::from_be_bytes(*length);
-    match usize::try_from(length) {
-        Ok(length) if length <= broker.config.limits.request_bytes_max => {
-            Ok((input.len() - LENGTH_BYTES >= length).then_some(length))
+/// Serves a connection until its client closes it, misbehaves, or the broker stops.
+pub(super) async fn serve(
+    broker: Arc<Broker>,
+    listener: Arc<Listener>,
+    memory: Arc<Semaphore>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Closed> {
+    stream.set_nodelay(true)?;
+    let now = Instant::now();
+    let mut connection = Connection {
+        session: Arc::new(Session::new(Some(Principal::anonymous()))),
+        broker,
+        listener,
+        memory,
+        peer,
+        transport: Transport::Plain(stream),
+        input: Input::default(),
+        grant: Grant::None,
+        pipeline: Pipeline::default(),
+        output: Output::default(),
+        ended: false,
+        since: now,
+        began: now,
+        heard: now,
+        sent: (0, now),
+        timer: Box::pin(tokio::time::sleep_until(now)),
+    };
+    let served = tokio::select! {
+        biased;
+        served = poll_fn(|cx| connection.poll(cx)) => served,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    // What began to change something is brought to its end, as if the client had stayed.
+    for handling in connection.pipeline.into_unfinished() {
+        tokio::select! {
+            _ = handling => {}
+            _ = stop.wait_for(|stop| *stop) => break,
         }
-        _ => Err(Closed::Malformed(format!("a request of {length} bytes"))),
+    }
+    served
+}
+
+struct Connection {
+    broker: Arc<Broker>,
+    listener: Arc<Listener>,
+    session: Arc<Session>,
+    /// What all connections share for their large requests.
+    memory: Arc<Semaphore>,
+    peer: SocketAddr,
+    transport: Transport,
+    input: Input,
+    grant: Grant,
+    pipeline: Pipeline,
+    output: Output,
+    /// The client sends no more.
+    ended: bool,
+    /// When it came.
+    since: Instant,
+    /// When the request in `input` began to arrive.
+    began: Instant,
+    /// When something was last read, or the last answer sent.
+    heard: Instant,
+    /// How much was sent when, the last time that it was more.
+    sent: (u64, Instant),
+    timer: Pin<Box<Sleep>>,
+}
+
+/// Memory for the large request that is arriving.
+enum Grant {
+    None,
+    Asked(Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>),
+    Given(OwnedSemaphorePermit),
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        match self.poll_work(cx) {
+            Ok(true) => return Poll::Ready(Ok(())),
+            Ok(false) => {}
+            Err(closed) => return Poll::Ready(Err(closed)),
+        }
+        self.poll_timer(cx).map(Err)
+    }
+
+    /// Does what can be done now. True: the connection is over.
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        for _ in 0..ROUNDS_MAX {
+            self.take_requests()?;
+            self.poll_pipeline(cx)?;
+            self.encode_replies()?;
+            let written = self.output.poll_write(cx, &mut self.transport)?.is_ready();
+            if written && self.session.failed() && self.pipeline.is_empty() {
+                return Err(Closed::AuthenticationFailed);
+            }
+            if self.ended && !self.pipeline.is_changing() {
+                return Ok(true);
+            }
+            // Room that came only now: for an answer, or for a request that was read long ago.
+            let room = self.has_room();
+            if self.output.has_room() && self.pipeline.has_answer()
+                || room && self.input.has_frame(self.request_bytes_max())?
+            {
+                continue;
+            }
+            // Else the socket, or a request that is answered, wakes us.
+            if !room || self.ended || self.poll_read(cx)?.is_pending() {
+                return Ok(false);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(false)
+    }
+
+    /// Moves whole requests from the input to the pipeline.
+    fn take_requests(&mut self) -> Result<(), Closed> {
+        while self.has_room() {
+            let Some(frame) = self.input.next_frame(self.request_bytes_max())? else { return Ok(()) };
+            self.began = Instant::now();
+            let memory = match std::mem::replace(&mut self.grant, Grant::None) {
+                Grant::Given(permit) => Some(permit),
+                Grant::None | Grant::Asked(_) => None,
+            };
+            let start = frame::parse_start(&frame)?;
+            match frame::api_of(start)? {
+                Some(api) => self.pipeline.push(Head { start, api }, frame, memory),
+                None => self.pipeline.push_answer(
+                    Head { start: Start { version: 0, ..start }, api: frame::api_versions() },
+                    api::unsupported_version().into(),
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        let limits = &self.broker.config.limits;
+        self.pipeline.len() < limits.requests_in_flight_max
+            && self.pipeline.bytes() < limits.bytes_in_flight_max
+            && self.output.has_room()
+            && !self.session.failed()
+            // What these answer decides how the next bytes are to be read.
+            && !self.pipeline.ends_with(&frame::SASL_KEYS)
+    }
+
+    fn request_bytes_max(&self) -> usize {
+        let max = self.broker.config.limits.request_bytes_max;
+        if self.session.principal().is_some() { max } else { max.min(UNKNOWN_BYTES_MAX) }
+    }
+
+    fn poll_pipeline(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
+        let Connection { broker, listener, session, peer, pipeline, .. } = self;
+        pipeline.poll(cx, |head, mut frame| {
+            let Head { start, api } = head;
+            let header = frame::decode_header(api, start.version, &mut frame)?;
+            let principal = match session.principal() {
+                Some(principal) => principal,
+                None if frame::BEFORE_AUTHENTICATION.contains(&start.key) => Principal::anonymous(),
+                None => return Err(Closed::Unauthenticated { api: api.name }),
+            };
+            let call = Call {
+                key: start.key,
+                version: start.version,
+                client_id: header.client_id,
+                principal,
+                peer: *peer,
+                listener: Arc::clone(listener),
+                session: Arc::clone(session),
+            };
+            (api.start)(Arc::clone(broker), call, frame)
+                .map_err(|error| Closed::Malformed(format!("{}: {error}", api.name)))
+        })
+    }
+
+    fn encode_replies(&mut self) -> Result<(), Closed> {
+        while self.output.has_room() {
+            let Some((head, reply)) = self.pipeline.pop() else { return Ok(()) };
+            self.heard = Instant::now();
+            self.encode_reply(head, reply)?;
+        }
+        Ok(())
+    }
+
+    fn encode_reply(&mut self, Head { start, api }: Head, reply: Reply) -> Result<(), Closed> {
+        let failed = |reason: String| Closed::Reply { api: api.name, reason };
+        let header_version = (api.response_header)(start.version);
+        match reply {
+            Reply::None => Ok(()),
+            Reply::Message(message) => {
+                frame::encode_response(self.output.tail(), start.correlation_id, header_version, |buffer| {
+                    message.encode(buffer, start.version)
+                })
+                .map_err(|error| failed(error.to_string()))
+            }
+            Reply::Pieces(pieces) => {
+                let bytes = pieces.iter().map(Piece::len).sum();
+                frame::encode_head(self.output.tail(), start.correlation_id, header_version, bytes)
+                    .ok_or_else(|| failed(format!("{bytes} bytes")))?;
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(bytes) => self.output.push_bytes(bytes),
+                        Piece::Slice(slice) => self.output.push_slice(&slice),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads once. Ready: there is something new.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Closed> {
+        let pending = self.input.pending(self.request_bytes_max())?;
+        if self.poll_grant(cx, pending).is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let was_empty = self.input.is_empty();
+        let (buffer, max) = self.input.to_fill(pending);
+        let read = match self.transport.poll_read(cx, buffer, max) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(read) => read?,
+        };
+        self.heard = Instant::now();
+        if was_empty {
+            self.began = self.heard;
+        }
+        if read == 0 {
+            // What it sent before still counts; half a request does not.
+            self.ended = true;
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Ready when the request that arrives may take the memory it wants.
+    fn poll_grant(&mut self, cx: &mut Context<'_>, pending: Option<usize>) -> Poll<()> {
+        loop {
+            match (&mut self.grant, pending) {
+                (Grant::None, Some(length)) if length > FREE_BYTES => {
+                    let units = length.div_ceil(MEMORY_UNIT_BYTES);
+                    let memory = Arc::clone(&self.memory);
+                    self.grant = Grant::Asked(Box::pin(memory.acquire_many_owned(units as u32)));
+                }
+                (Grant::Asked(asked), _) => match asked.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    // Never closed.
+                    Poll::Ready(Err(_)) => self.grant = Grant::None,
+                    Poll::Ready(Ok(permit)) => self.grant = Grant::Given(permit),
+                },
+                (Grant::None | Grant::Given(_), _) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Ready when something takes longer than it may.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        let now = Instant::now();
+        loop {
+            let (deadline, what) = self.deadline(now);
+            if deadline <= now {
+                return Poll::Ready(Closed::Late(what));
+            }
+            // The timer is left alone while it rings early: most deadlines move on before they come.
+            let rings = self.timer.deadline();
+            if rings > deadline || self.timer.is_elapsed() || rings <= now {
+                self.timer.as_mut().reset(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// When the connection is closed if nothing happens, and why.
+    fn deadline(&mut self, now: Instant) -> (Instant, &'static str) {
+        let limits = &self.broker.config.limits;
+        let request_timeout = Duration::from_millis(limits.request_timeout_ms);
+        if self.output.sent() != self.sent.0 || self.output.is_empty() {
+            self.sent = (self.output.sent(), now);
+        }
+        let mut first = (now + FAR, "nothing");
+        let mut at_most = |deadline, what| {
+            if deadline < first.0 {
+                first = (deadline, what);
+            }
+        };
+        if self.session.principal().is_none() {
+            let timeout = Duration::from_millis(limits.authentication_timeout_ms);
+            at_most(self.since + timeout, "authentication");
+        }
+        if !self.output.is_empty() {
+            at_most(self.sent.1 + request_timeout, "reading an answer");
+        } else if self.pipeline.is_empty() {
+            at_most(self.heard + Duration::from_millis(limits.idle_timeout_ms), "doing nothing");
+        }
+        if !self.input.is_empty() && self.has_room() {
+            let length = self.input.pending(usize::MAX).ok().flatten().unwrap_or(0);
+            let more = Duration::from_secs((length / REQUEST_BYTES_PER_SECOND_MIN) as u64);
+            at_most(self.began + request_timeout + more, "sending a request");
+        }
+        first
     }
 }
+
+/// Further than anything that a connection waits for.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);

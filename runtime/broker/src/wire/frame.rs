@@ -1,8 +1,8 @@
 //! Frames: a length of four bytes, a header, a body.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::Decodable;
 
 use super::connection::Closed;
 use super::shape;
@@ -15,6 +15,10 @@ const HEADER_BYTES_MIN: usize = 8;
 
 /// The key of `ApiVersions`.
 const API_VERSIONS: i16 = 18;
+/// `SaslHandshake` and `SaslAuthenticate`.
+pub(super) const SASL_KEYS: [i16; 2] = [17, 36];
+/// What is answered before it is known who asks.
+pub(super) const BEFORE_AUTHENTICATION: [i16; 3] = [API_VERSIONS, 17, 36];
 
 /// What every header starts with, whatever the API.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,11 @@ pub(super) fn api_of(start: Start) -> Result<Option<&'static Api>, Closed> {
     }
 }
 
+/// The entry of `ApiVersions`.
+pub(super) fn api_versions() -> &'static Api {
+    api::api(API_VERSIONS).expect("it is in the table")
+}
+
 /// Takes the header off the frame; the body stays.
 pub(super) fn decode_header(api: &Api, version: i16, frame: &mut Bytes) -> Result<RequestHeader, Closed> {
     let malformed = |error: String| Closed::Malformed(format!("the header of {}: {error}", api.name));
@@ -55,6 +64,29 @@ pub(super) fn decode_header(api: &Api, version: i16, frame: &mut Bytes) -> Resul
     shape::check_request_header(header_version, &frame[HEADER_BYTES_MIN..])
         .map_err(|error| malformed(error.to_string()))?;
     RequestHeader::decode(frame, header_version).map_err(|error| malformed(error.to_string()))
+}
+
+/// Writes length and header of an answer whose body of `bytes` follows. `None`: too long for a frame.
+pub(super) fn encode_head(
+    buffer: &mut BytesMut,
+    correlation_id: i32,
+    header_version: i16,
+    bytes: usize,
+) -> Option<()> {
+    let start = buffer.len();
+    buffer.put_i32(0);
+    put_header(buffer, correlation_id, header_version);
+    let length = i32::try_from(buffer.len() - start - LENGTH_BYTES + bytes).ok()?;
+    buffer[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    Some(())
+}
+
+/// Correlation id and, from version 1 on, no tagged fields.
+fn put_header(buffer: &mut BytesMut, correlation_id: i32, header_version: i16) {
+    buffer.put_i32(correlation_id);
+    if header_version >= 1 {
+        buffer.put_u8(0);
+    }
 }
 
 /// Writes length, header and body; what `body` writes is measured afterwards.
@@ -66,8 +98,7 @@ pub(super) fn encode_response<E>(
 ) -> Result<(), E> {
     let start = buffer.len();
     buffer.put_i32(0);
-    // A header without tagged fields cannot fail.
-    let _ = ResponseHeader::default().with_correlation_id(correlation_id).encode(buffer, header_version);
+    put_header(buffer, correlation_id, header_version);
     body(buffer)?;
     let length = (buffer.len() - start - LENGTH_BYTES) as u32;
     buffer[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());

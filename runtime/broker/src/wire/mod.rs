@@ -3,11 +3,16 @@
 
 mod connection;
 mod frame;
+mod input;
+mod output;
+mod pipeline;
 mod server;
+mod session;
 pub(crate) mod shape;
+mod transport;
 
-pub(crate) use connection::Session;
 pub(crate) use server::{Listener, Server};
+pub(crate) use session::Session;
 
 /// Decodes one request without its length, as a connection would: for fuzzing.
 ///

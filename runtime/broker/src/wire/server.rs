@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::connection;
+use super::connection::{self, Closed, MEMORY_UNIT_BYTES};
 use crate::broker::{Broker, StartError};
 use crate::config::{BrokerConfig, ListenerConfig};
 
@@ -27,6 +27,8 @@ pub(crate) struct Server {
     listeners: Vec<Arc<Listener>>,
     connections: Arc<Semaphore>,
     connections_max: usize,
+    /// For large requests, of all connections together.
+    memory: Arc<Semaphore>,
     stop: watch::Sender<bool>,
 }
 
@@ -51,10 +53,14 @@ impl Server {
             sockets.push(socket);
         }
         let connections_max = config.limits.connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        // At least one request of the largest size, or it could never be read.
+        let memory = config.limits.memory_max.max(config.limits.request_bytes_max);
+        let memory_units = memory.div_ceil(MEMORY_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         let server = Server {
             listeners,
             connections: Arc::new(Semaphore::new(connections_max)),
             connections_max,
+            memory: Arc::new(Semaphore::new(memory_units)),
             stop: watch::Sender::new(false),
         };
         Ok((server, sockets))
@@ -72,6 +78,7 @@ impl Server {
                 Arc::clone(listener),
                 socket,
                 Arc::clone(&self.connections),
+                Arc::clone(&self.memory),
                 self.stop.subscribe(),
             );
             tokio::spawn(accept);
@@ -92,6 +99,7 @@ async fn accept(
     listener: Arc<Listener>,
     socket: TcpListener,
     connections: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -113,9 +121,14 @@ async fn accept(
             continue;
         };
         let (broker, listener, stop) = (Arc::clone(&broker), Arc::clone(&listener), stop.clone());
+        let memory = Arc::clone(&memory);
         tokio::spawn(async move {
-            if let Err(reason) = connection::serve(broker, listener, stream, peer, stop).await {
-                tracing::debug!(%peer, %reason, "connection closed");
+            match connection::serve(broker, listener, memory, stream, peer, stop).await {
+                Ok(()) => {}
+                Err(reason @ (Closed::Panicked { .. } | Closed::Reply { .. })) => {
+                    tracing::error!(%peer, %reason, "connection closed");
+                }
+                Err(reason) => tracing::debug!(%peer, %reason, "connection closed"),
             }
             drop(permit);
         });
