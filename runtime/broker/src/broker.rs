@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use crate::api::fetch::Sessions;
 use crate::config::BrokerConfig;
 use crate::groups::Groups;
 use crate::security::Security;
@@ -14,6 +15,7 @@ use crate::wire::Server;
 pub struct Broker {
     pub(crate) config: BrokerConfig,
     pub(crate) store: Store,
+    pub(crate) fetch_sessions: Sessions,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
     pub(crate) security: Security,
@@ -48,8 +50,16 @@ impl Broker {
         let transactions = Transactions::open(&config)?;
         // Bound before anything is replayed: a port that is taken is told at once.
         let (server, listeners) = Server::bind(&config).await?;
-        let broker =
-            Arc::new(Broker { config, store, groups, transactions, security, server: OnceLock::new() });
+        let slots = store.broker_settings().broker_number("max.incremental.fetch.session.cache.slots", 1000);
+        let broker = Arc::new(Broker {
+            config,
+            store,
+            fetch_sessions: Sessions::new(usize::try_from(slots).unwrap_or(0)),
+            groups,
+            transactions,
+            security,
+            server: OnceLock::new(),
+        });
         // Nobody else holds the broker yet, so the cell is empty.
         let server = broker.server.get_or_init(|| server);
         Groups::start(&broker).await?;

@@ -8,7 +8,7 @@
 mod acls;
 mod configs;
 mod consumer_groups;
-mod fetch;
+pub(crate) mod fetch;
 mod groups;
 mod log_dirs;
 mod metadata;
@@ -67,8 +67,12 @@ apis! {
     // sasl
     // acls
     // produce
+    Produce(ProduceRequest): 3..=11, append => produce::produce,
     // fetch
+    Fetch(FetchRequest): 4..=16 => fetch::fetch,
     // offsets
+    ListOffsets(ListOffsetsRequest): 1..=9, beside => offsets::list_offsets,
+    OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): 2..=4, beside => offsets::offset_for_leader_epoch,
     // topics
     // configs
     // records
