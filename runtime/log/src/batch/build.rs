@@ -57,9 +57,14 @@ impl Builder {
     }
 
     /// Puts the time from which on tombstones may go into the place of the base timestamp (KIP-534). Before any record.
-    pub fn set_delete_horizon(&mut self, horizon_ms: i64) {
+    pub(crate) fn set_delete_horizon(&mut self, horizon_ms: i64) {
         self.base_timestamp = Some(horizon_ms);
         self.delete_horizon = true;
+    }
+
+    /// Says what the largest timestamp is, instead of the records. After the last record.
+    pub(crate) fn set_max_timestamp(&mut self, timestamp: i64) {
+        self.max_timestamp = timestamp;
     }
 
     /// Appends a record at the next offset. The caller keeps batches below 2 GiB: see [`Builder::bytes`].

@@ -48,6 +48,8 @@ pub enum BatchError {
     Compressed(String),
     #[error("the records are larger than {bytes_max} bytes when decompressed")]
     TooLarge { bytes_max: usize },
+    #[error("offset {offset} stands where {expected} or one soon after belongs")]
+    Offset { offset: i64, expected: i64 },
     #[error("record {index}: {what}")]
     Record { index: usize, what: &'static str },
 }
@@ -150,6 +152,12 @@ impl Header {
     /// Whether every offset of the batch has its record: so it is as a producer made it, not compacted.
     pub fn is_dense(&self) -> bool {
         self.records_count > 0 && self.records_count - 1 == self.last_offset_delta
+    }
+
+    /// From when on the batch's tombstones and markers may go (KIP-534); it stands in the place of the base timestamp.
+    /// `None` if no compaction has set it.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     pub fn has_producer(&self) -> bool {

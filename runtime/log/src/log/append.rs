@@ -97,8 +97,11 @@ impl Log {
         // A segment's offsets are kept as 32-bit distances from its base.
         let far = last.header.last_offset() - writer.active.base > i64::from(i32::MAX);
         let rolled = size > 0 && (far || writer.should_roll(size, batches.len() as u64, now_ms));
-        // An empty segment may still be named for offsets too far behind (a follower that starts late).
-        if rolled || far {
+        if rolled {
+            // At the end, not at the batch's offset: recovery tells by it that no segment is missing.
+            self.roll(writer, writer.end)?;
+        } else if far && writer.end == writer.active.base {
+            // Nothing was ever appended: a follower may start anywhere.
             self.roll(writer, base_offset)?;
         }
         let active = writer.active.clone();
@@ -154,6 +157,7 @@ impl Log {
 
     /// Ends the active segment and begins one at `base`.
     pub(crate) fn roll(&self, writer: &mut Writer, base: i64) -> Result<(), LogError> {
+        self.ensure_checkpoint(&self.view()[0])?;
         let sealed = &writer.active;
         let replaces_empty = sealed.size() == 0;
         if !replaces_empty {

@@ -31,6 +31,8 @@ pub(crate) struct Checkpoint {
     /// That segment's largest timestamp and the offset of it.
     pub max_timestamp: i64,
     pub max_timestamp_offset: i64,
+    /// Everything below was compacted.
+    pub cleaned: i64,
     /// The log was closed: nothing follows.
     pub clean: bool,
 }
@@ -46,7 +48,7 @@ impl Checkpoint {
     fn encode(&self) -> String {
         let mut text = format!(
             "flow-log {FORMAT_VERSION}\nstart {}\noffset {}\nsegment {}\nposition {}\noffset_entries {}\n\
-             time_entries {}\nmax_timestamp {}\nmax_timestamp_offset {}\nclean {}\n",
+             time_entries {}\nmax_timestamp {}\nmax_timestamp_offset {}\ncleaned {}\nclean {}\n",
             self.start,
             self.offset,
             self.segment,
@@ -55,6 +57,7 @@ impl Checkpoint {
             self.time_entries,
             self.max_timestamp,
             self.max_timestamp_offset,
+            self.cleaned,
             u8::from(self.clean)
         );
         let crc = crc32c::crc32c(text.as_bytes());
@@ -92,6 +95,7 @@ impl Checkpoint {
             time_entries: field("time_entries")?.try_into().ok()?,
             max_timestamp: field("max_timestamp")?,
             max_timestamp_offset: field("max_timestamp_offset")?,
+            cleaned: field("cleaned")?,
             clean: field("clean")? == 1,
         };
         (found.start >= 0 && found.segment >= 0 && found.offset >= found.segment).then_some(found)
@@ -160,6 +164,7 @@ mod tests {
         time_entries: 2,
         max_timestamp: 1_700_000_000_000,
         max_timestamp_offset: 880,
+        cleaned: 400,
         clean: true,
     };
 

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use append::{Append, Appended};
 pub use checkpoint::FORMAT_VERSION;
-pub use compact::{CompactOptions, Compacted};
+pub use compact::{CompactOptions, Compacted, Dirty};
 pub use config::LogConfig;
 pub use read::{Headers, Slice};
 pub use recover::{Cut, Damage, Recovery};
@@ -53,6 +53,8 @@ pub struct Log {
     end: AtomicI64,
     /// Names in the directory have changed since it was synced.
     dir_changed: AtomicBool,
+    /// Whether a checkpoint was ever written; held while one is.
+    checkpoint_exists: Mutex<bool>,
     /// Why writes stopped.
     poison: OnceLock<Arc<str>>,
     closed: AtomicBool,
@@ -75,6 +77,8 @@ pub(crate) struct Maintenance {
     /// The base of the segment where the last checkpoint is, and its position there.
     segment: i64,
     position: u64,
+    /// Everything below was compacted.
+    cleaned: i64,
     /// What the epochs' file says.
     epochs_written: Option<Epochs>,
 }

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::checkpoint::{self, Checkpoint, Found};
+use super::compact::Swap;
 use super::epochs::{self, Epochs};
 use super::scan::check_batches;
 use super::segment::{Segment, base_of, path_of};
 use super::sync::{Point, Syncing};
 use super::{Log, LogConfig, Maintenance, Writer};
-use crate::batch::BatchError;
 use crate::error::LogError;
 use crate::storage::Storage;
 
@@ -111,12 +111,13 @@ pub(super) fn open(
 impl Opening {
     /// Removes what is left of interrupted work; gives the bases of the segments in order.
     fn tidy(&mut self, names: &[String]) -> Result<Vec<i64>, LogError> {
-        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        for name in names.iter().filter(|name| name.ends_with(".tmp") || name.ends_with(".cleaned")) {
             let path = self.dir.join(name);
             self.storage.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
         }
         let mut bases: Vec<i64> = names.iter().filter_map(|name| base_of(name, "log")).collect();
         bases.sort_unstable();
+        self.complete_swaps(names, &mut bases)?;
         // Deleting them was interrupted: their records lie before the log's start.
         if let Some(start) = self.checkpoint.map(|checkpoint| checkpoint.start) {
             let keep = bases.partition_point(|base| *base <= start).max(1) - 1;
@@ -133,6 +134,31 @@ impl Opening {
             }
         }
         Ok(bases)
+    }
+
+    /// Finishes compactions that had passed the point of no return.
+    fn complete_swaps(&mut self, names: &[String], bases: &mut Vec<i64>) -> Result<(), LogError> {
+        for swap in names.iter().filter_map(|name| Swap::parse(name)) {
+            for base in bases.extract_if(.., |base| (swap.base..swap.upper).contains(base)) {
+                for extension in ["index", "timeindex"] {
+                    self.remove(&path_of(&self.dir, base, extension))?;
+                }
+                if base != swap.base {
+                    self.remove(&path_of(&self.dir, base, "log"))?;
+                }
+            }
+            self.sync_dir()?;
+            let (from, to) = (swap.path(&self.dir), path_of(&self.dir, swap.base, "log"));
+            self.storage.rename(&from, &to).map_err(|error| LogError::io("rename", &from, error))?;
+            self.sync_dir()?;
+            let at = bases.partition_point(|base| *base < swap.base);
+            bases.insert(at, swap.base);
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> Result<(), LogError> {
+        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
     }
 
     fn remove_segment(&self, base: i64) -> Result<(), LogError> {
@@ -172,45 +198,55 @@ impl Opening {
         // Epochs that were noted after the checkpoint are noted again from the batches, if those are still there.
         let vouched = self.checkpoint.map_or(0, |checkpoint| checkpoint.offset);
         self.epochs.cut_end(vouched);
+        // Segments above the checkpoint's follow each other without a gap; below it a compaction may have made gaps.
+        let vouched = self.checkpoint.map_or(i64::MAX, |checkpoint| checkpoint.segment);
+        let mut expected = None;
         for (index, base) in bases.iter().enumerate() {
             let path = path_of(&self.dir, *base, "log");
             let file = self.storage.open(&path).map_err(|error| LogError::io("open", &path, error))?;
             let size = file.len().map_err(|error| LogError::io("read", &path, error))?;
             let last = index + 1 == bases.len();
-            if size == 0 && !last {
-                self.remove_segment(*base)?;
-                continue;
-            }
-            let segment = Segment::new(&self.dir, *base, file);
-            let trusted = self.trusted(*base, size);
-            if trusted == Some(size) && !last {
-                self.load_sealed(&segment, size, bases[index + 1])?;
-            } else if !self.load_and_check(&segment, size, trusted.unwrap_or(0), &bases[index + 1..])? {
-                self.segments.push(Arc::new(segment));
+            if *base > vouched && expected.is_some_and(|expected| expected != *base) {
+                let what = format!("offsets {} to {base} are missing", expected.unwrap_or(0));
+                self.set_aside_all(&bases[index..], &what)?;
                 break;
             }
-            self.segments.push(Arc::new(segment));
+            if size == 0 && !last {
+                self.remove_segment(*base)?;
+                expected = expected.or((*base >= vouched).then_some(*base));
+                continue;
+            }
+            let segment = Arc::new(Segment::new(&self.dir, *base, file));
+            self.segments.push(segment.clone());
+            if self.checkpoint.is_some() && *base < vouched && !last {
+                self.load_sealed(&segment, size, bases[index + 1])?;
+                continue;
+            }
+            let trusted = self.trusted(*base, size);
+            if !self.load_and_check(&segment, size, trusted, &bases[index + 1..])? {
+                break;
+            }
+            expected = Some(self.next_offset);
         }
         self.check_presence(bases)
     }
 
-    /// How many bytes of a segment the checkpoint vouches for; `None` if it does for more than there are.
-    fn trusted(&mut self, base: i64, size: u64) -> Option<u64> {
-        let Some(checkpoint) = self.checkpoint else { return Some(0) };
-        match base.cmp(&checkpoint.segment) {
-            std::cmp::Ordering::Less => Some(size),
-            std::cmp::Ordering::Greater => Some(0),
-            std::cmp::Ordering::Equal if size >= checkpoint.position => Some(checkpoint.position),
-            std::cmp::Ordering::Equal => {
-                self.report.damage.push(Damage {
-                    file: path_of(&self.dir, base, "log"),
-                    position: size,
-                    what: format!("the file is {size} bytes long, but {} were on disk", checkpoint.position),
-                    kept: None,
-                });
-                None
-            }
+    /// How many bytes of a segment the checkpoint vouches for; none if the file has fewer.
+    fn trusted(&mut self, base: i64, size: u64) -> u64 {
+        let Some(checkpoint) = self.checkpoint else { return 0 };
+        if base != checkpoint.segment {
+            return 0;
         }
+        if size >= checkpoint.position {
+            return checkpoint.position;
+        }
+        self.report.damage.push(Damage {
+            file: path_of(&self.dir, base, "log"),
+            position: size,
+            what: format!("the file is {size} bytes long, but {} were on disk", checkpoint.position),
+            kept: None,
+        });
+        0
     }
 
     /// Whether the segment of the checkpoint is there at all.
@@ -235,7 +271,7 @@ impl Opening {
         trusted: u64,
         later: &[i64],
     ) -> Result<bool, LogError> {
-        let checkpoint = self.checkpoint.filter(|_| trusted > 0);
+        let checkpoint = self.checkpoint.filter(|found| trusted > 0 && found.segment == segment.base);
         self.load_trusted(segment, trusted, checkpoint.as_ref())?;
         let mut state = segment.write_state();
         let floor = match checkpoint {
@@ -244,22 +280,15 @@ impl Opening {
         };
         let (epochs, interval) = (&mut self.epochs, self.config.index_interval_bytes);
         let far = segment.base.saturating_add(i64::from(i32::MAX));
-        let mut misplaced = None;
-        let mut checked =
-            check_batches(segment.file.as_ref(), &segment.path, trusted, size, floor, |at, header| {
-                if header.last_offset() > far || misplaced.is_some() {
-                    misplaced.get_or_insert(at);
-                    return;
-                }
+        let checked =
+            check_batches(segment.file.as_ref(), &segment.path, trusted, size, floor..far, |at, header| {
                 epochs.note(header.leader_epoch, header.base_offset);
                 state.note(segment.base, at, header, interval);
             })?;
-        if let Some(position) = misplaced {
-            checked.position = position;
-            checked.broken =
-                Some(BatchError::Record { index: 0, what: "the offset does not belong in this segment" });
-        }
         state.size = checked.position;
+        if !later.is_empty() {
+            state.note_time(segment.base);
+        }
         state.next_offset = state.next_offset.max(floor);
         self.next_offset = state.next_offset;
         drop(state);
@@ -295,27 +324,24 @@ impl Opening {
             dir_changed = true;
         }
         let Some(active) = self.segments.last().cloned() else { return Err(LogError::Closed) };
-        let first_append_ms = {
-            let mut state = active.write_state();
-            state.next_offset = end;
-            // The oldest of a segment is its first batch.
-            if state.size == 0 { None } else { Some(state.max_timestamp) }
-        };
-        let start = start.unwrap_or(self.segments[0].base).min(end).max(self.segments[0].base.min(end));
+        active.write_state().next_offset = end;
+        let start = start.unwrap_or(self.segments[0].base).min(end);
         self.epochs.cut_start(start);
         let first_batch = active.scan(0, active.size()).next().transpose().ok().flatten();
-        let first_append_ms = first_batch.map(|(_, header)| header.max_timestamp).or(first_append_ms);
+        let first_append_ms =
+            first_batch.map(|(_, header)| header.max_timestamp).filter(|time_ms| *time_ms >= 0);
         let vouched_at = self.checkpoint.map(|checkpoint| (checkpoint.segment, checkpoint.position));
         let (segment, position) = vouched_at.unwrap_or((self.segments[0].base, 0));
         let point = Point { offset: end, segment: active.base, position: active.size() };
         self.report.clean =
             self.checkpoint.is_some_and(|found| found.clean && found.offset == end) && !self.unsynced;
         self.report.replay_from = vouched.clamp(start, end);
+        let cleaned = self.checkpoint.map_or(start, |checkpoint| checkpoint.cleaned.min(end));
         let first_unsynced = self.checkpoint.map_or(i64::MIN, |checkpoint| checkpoint.segment);
         let log = Log {
             storage,
             dir: self.dir,
-            maintenance: Mutex::new(Maintenance { segment, position, epochs_written: None }),
+            maintenance: Mutex::new(Maintenance { segment, position, cleaned, epochs_written: None }),
             writer: Mutex::new(Writer {
                 config: self.config,
                 active,
@@ -330,6 +356,7 @@ impl Opening {
             start: AtomicI64::new(start),
             end: AtomicI64::new(end),
             dir_changed: AtomicBool::new(dir_changed),
+            checkpoint_exists: Mutex::new(self.checkpoint.is_some()),
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
         };
@@ -337,7 +364,7 @@ impl Opening {
             for segment in log.view().iter().filter(|segment| segment.base >= first_unsynced) {
                 segment.file.sync().map_err(|error| LogError::io("sync", &segment.path, error))?;
             }
-            log.storage.sync_dir(&log.dir).map_err(|error| LogError::io("sync", &log.dir, error))?;
+            log.sync_dir()?;
         }
         let repaired = self.report.cut.is_some()
             || !self.report.damage.is_empty()

@@ -1,5 +1,6 @@
 //! Giving up parts of the log: old segments at its front, records after a point at its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -89,7 +90,7 @@ impl Log {
         self.start.store(start, Ordering::Release);
         lock(&self.epochs).cut_start(start);
         self.write_checkpoint(maintenance, false)?;
-        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))?;
+        self.sync_dir()?;
         // From here on a crash leaves segments that the next recovery removes.
         let writer = self.lock_writer();
         let segments = self.view();
@@ -99,18 +100,25 @@ impl Log {
         segments[..keep].iter().try_for_each(|segment| self.remove_files(segment))
     }
 
-    /// Removes a segment's files; the batches last, so that what is left of a crash is known for a segment.
+    /// Removes a segment's files.
     fn remove_files(&self, segment: &Segment) -> Result<(), LogError> {
-        for extension in ["index", "timeindex", "log"] {
-            let path = segment.path.with_extension(extension);
-            match self.storage.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(LogError::io("remove", &path, error));
-                }
-                _ => {}
+        self.remove_indexes(segment)?;
+        self.remove(&segment.path)
+    }
+
+    pub(crate) fn remove_indexes(&self, segment: &Segment) -> Result<(), LogError> {
+        self.remove(&segment.path.with_extension("index"))?;
+        self.remove(&segment.path.with_extension("timeindex"))
+    }
+
+    /// Removes a file; that there is none is fine.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), LogError> {
+        match self.storage.remove(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(LogError::io("remove", path, error))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Cuts the log back so that it ends at `offset` (at the start of the batch that holds it), as a follower does whose
@@ -158,11 +166,12 @@ impl Log {
             time_entries: 0,
             max_timestamp: state.max_timestamp,
             max_timestamp_offset: state.max_timestamp_offset,
+            cleaned: maintenance.cleaned.min(end),
             clean: false,
         };
         drop(state);
-        checkpoint.write(self.storage.as_ref(), &self.dir)?;
-        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))?;
+        self.put_checkpoint(&checkpoint)?;
+        self.sync_dir()?;
 
         let mut view = segments[..kept - 1].to_vec();
         let active = Arc::new(shorter);
@@ -175,16 +184,20 @@ impl Log {
         self.syncing.set(synced);
         maintenance.segment = synced.segment;
         maintenance.position = synced.position;
+        maintenance.cleaned = maintenance.cleaned.min(end);
         let mut epochs = lock(&self.epochs);
         epochs.cut_end(end);
         writer.latest_epoch = epochs.latest().unwrap_or(-1);
         drop(epochs);
-        let done =
-            segments[kept..].iter().rev().try_for_each(|segment| self.remove_files(segment)).and_then(|()| {
-                let cut = active.file.set_len(position).and_then(|()| active.file.sync());
-                cut.map_err(|error| LogError::io("cut", &active.path, error))?;
-                self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
-            });
+        // The newest first, each for good before the next: whenever it stops, what is left is a log without a gap.
+        let removed = segments[kept..].iter().rev().try_for_each(|segment| {
+            self.remove_files(segment)?;
+            self.sync_dir()
+        });
+        let done = removed.and_then(|()| {
+            let cut = active.file.set_len(position).and_then(|()| active.file.sync());
+            cut.map_err(|error| LogError::io("cut", &active.path, error))
+        });
         done.map_err(|error| self.poison(&error))
     }
 

@@ -66,6 +66,73 @@ impl Iterator for Scan<'_> {
     }
 }
 
+/// Reads whole batches one after the other and checks their shape and checksum. The buffer is as large as the largest
+/// batch, which never exceeds what is left of the file.
+pub(crate) struct WholeBatches<'a> {
+    file: &'a dyn File,
+    path: &'a Path,
+    position: u64,
+    limit: u64,
+    window: Vec<u8>,
+    at: usize,
+}
+
+/// What stands at a position.
+pub(crate) enum Found<'a> {
+    Batch(u64, Header, &'a [u8]),
+    Broken(u64, BatchError),
+    End,
+}
+
+impl<'a> WholeBatches<'a> {
+    pub fn new(file: &'a dyn File, path: &'a Path, position: u64, limit: u64) -> WholeBatches<'a> {
+        WholeBatches { file, path, position, limit, window: Vec::new(), at: 0 }
+    }
+
+    /// The next batch; after a broken one the same again.
+    pub fn next(&mut self) -> Result<Found<'_>, LogError> {
+        let position = self.position;
+        let left = self.limit.saturating_sub(position);
+        if left == 0 {
+            return Ok(Found::End);
+        }
+        let short =
+            |needed: usize| Found::Broken(position, BatchError::Short { needed, have: left as usize });
+        if left < HEADER_BYTES as u64 {
+            return Ok(short(HEADER_BYTES));
+        }
+        self.ensure(HEADER_BYTES)?;
+        let header = match Header::parse(&self.window[self.at..]) {
+            Ok(header) => header,
+            Err(error) => return Ok(Found::Broken(position, error)),
+        };
+        let size = header.size();
+        if size as u64 > left {
+            return Ok(short(size));
+        }
+        self.ensure(size)?;
+        let batch = &self.window[self.at..self.at + size];
+        if let Err(error) = batch::check_stored(batch) {
+            return Ok(Found::Broken(position, error));
+        }
+        self.position += size as u64;
+        self.at += size;
+        Ok(Found::Batch(position, header, batch))
+    }
+
+    /// Has at least `bytes` from the position on in the window; the file has them.
+    fn ensure(&mut self, bytes: usize) -> Result<(), LogError> {
+        if self.window.len() - self.at < bytes {
+            let wanted = (bytes as u64).max(CHECK_BYTES).min(self.limit - self.position) as usize;
+            self.window.resize(wanted, 0);
+            self.at = 0;
+            read_exact(self.file, &mut self.window, self.position)
+                .map_err(|error| LogError::io("read", self.path, error))?;
+        }
+        Ok(())
+    }
+}
+
 /// Where a check of whole batches ended, and why if before the limit.
 pub(crate) struct Checked {
     pub position: u64,
@@ -73,52 +140,33 @@ pub(crate) struct Checked {
     pub broken: Option<BatchError>,
 }
 
-/// Checks the batches from `position` to `limit`: shape, checksum, and offsets of at least `next_offset` in rising
-/// order. Each good one is told to `seen` with its position.
+/// Checks the batches from `position` to `limit`: shape, checksum, and offsets in rising order from `offsets.start` to
+/// `offsets.end`. Each good one is told to `seen` with its position.
 pub(crate) fn check_batches(
     file: &dyn File,
     path: &Path,
-    mut position: u64,
+    position: u64,
     limit: u64,
-    mut next_offset: i64,
+    mut offsets: std::ops::Range<i64>,
     mut seen: impl FnMut(u64, &Header),
 ) -> Result<Checked, LogError> {
-    let mut window = Vec::new();
-    let mut at = 0;
+    let mut whole = WholeBatches::new(file, path, position, limit);
     let mut batches = 0;
-    while position < limit {
-        let broken = match Header::parse(&window[at..]) {
-            Ok(header) if header.size() as u64 > limit - position => {
-                Some(BatchError::Short { needed: header.size(), have: (limit - position) as usize })
+    loop {
+        match whole.next()? {
+            Found::End => return Ok(Checked { position: limit, batches, broken: None }),
+            Found::Broken(position, broken) => {
+                return Ok(Checked { position, batches, broken: Some(broken) });
             }
-            Ok(header) if header.size() > window.len() - at => None,
-            Ok(header) => match batch::check_stored(&window[at..at + header.size()]) {
-                Ok(header) if header.base_offset < next_offset => Some(BatchError::Record {
-                    index: 0,
-                    what: "the offset is lower than that of the batch before",
-                }),
-                Ok(header) => {
-                    seen(position, &header);
-                    batches += 1;
-                    next_offset = header.next_offset();
-                    position += header.size() as u64;
-                    at += header.size();
-                    continue;
+            Found::Batch(position, header, _) => {
+                if header.base_offset < offsets.start || header.last_offset() >= offsets.end {
+                    let broken = BatchError::Offset { offset: header.base_offset, expected: offsets.start };
+                    return Ok(Checked { position, batches, broken: Some(broken) });
                 }
-                Err(error) => Some(error),
-            },
-            Err(BatchError::Short { .. }) if limit - position > (window.len() - at) as u64 => None,
-            Err(error) => Some(error),
-        };
-        if broken.is_some() {
-            return Ok(Checked { position, batches, broken });
+                seen(position, &header);
+                batches += 1;
+                offsets.start = header.next_offset();
+            }
         }
-        // More is needed: a window that begins with this batch and holds at least all of it.
-        let needed = Header::parse(&window[at..]).map_or(0, |header| header.size() as u64);
-        let wanted = needed.max(CHECK_BYTES).min(limit - position) as usize;
-        window.resize(wanted, 0);
-        read_exact(file, &mut window, position).map_err(|error| LogError::io("read", path, error))?;
-        at = 0;
     }
-    Ok(Checked { position, batches, broken: None })
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::checkpoint::{self, Checkpoint};
+use super::segment::Segment;
 use super::{Log, Maintenance, epochs, lock};
 use crate::error::LogError;
 use crate::storage::File;
@@ -121,6 +122,10 @@ impl Log {
         Ok(())
     }
 
+    pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
+        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
+    }
+
     fn checkpoint_if_due(&self, point: Point) {
         // Whoever maintains the log writes a checkpoint anyway.
         let Ok(mut maintenance) = self.maintenance.try_lock() else { return };
@@ -145,7 +150,7 @@ impl Log {
         drop(writer);
         self.sync()?;
         self.write_checkpoint(&mut self.lock_maintenance(), true)?;
-        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
+        self.sync_dir()
     }
 
     /// Writes the checkpoint of what is synced. The indexes it counts on are made to last before it.
@@ -164,6 +169,7 @@ impl Log {
             time_entries: 0,
             max_timestamp: -1,
             max_timestamp_offset: point.segment,
+            cleaned: maintenance.cleaned,
             clean,
         };
         let fresh = maintenance.segment.min(point.segment)..=point.segment;
@@ -181,9 +187,42 @@ impl Log {
             sync_all(&files).map_err(|error| LogError::io("sync the indexes of", &segment.path, error))?;
         }
         self.write_epochs(maintenance)?;
-        checkpoint.write(self.storage.as_ref(), &self.dir)?;
+        self.put_checkpoint(&checkpoint)?;
         maintenance.segment = point.segment;
         maintenance.position = point.position;
+        Ok(())
+    }
+
+    pub(crate) fn put_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
+        let mut exists = lock(&self.checkpoint_exists);
+        checkpoint.write(self.storage.as_ref(), &self.dir)?;
+        *exists = true;
+        Ok(())
+    }
+
+    /// Sees to it that there is a checkpoint before there are two segments: without one, recovery could not tell a lost
+    /// segment from one that a compaction shortened.
+    pub(crate) fn ensure_checkpoint(&self, first: &Segment) -> Result<(), LogError> {
+        let mut exists = lock(&self.checkpoint_exists);
+        if *exists {
+            return Ok(());
+        }
+        let start = self.start_offset();
+        let checkpoint = Checkpoint {
+            start,
+            offset: first.base,
+            segment: first.base,
+            position: 0,
+            offset_entries: 0,
+            time_entries: 0,
+            max_timestamp: -1,
+            max_timestamp_offset: first.base,
+            cleaned: start,
+            clean: false,
+        };
+        checkpoint.write(self.storage.as_ref(), &self.dir)?;
+        self.sync_dir()?;
+        *exists = true;
         Ok(())
     }
 
@@ -194,7 +233,7 @@ impl Log {
             return Ok(());
         }
         checkpoint::replace(self.storage.as_ref(), &self.dir, epochs::FILE, epochs.encode().as_bytes())?;
-        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))?;
+        self.sync_dir()?;
         maintenance.epochs_written = Some(epochs);
         Ok(())
     }

@@ -11,6 +11,8 @@ use crate::storage::{File, read_exact, write_all};
 
 /// Bytes that are searched or copied at once.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// Broken parts that are kept under one name; the last is overwritten.
+const KEPT_MAX: usize = 100;
 /// Places after a broken batch that look like a batch and are checked for being one.
 const CANDIDATES_MAX: usize = 4096;
 
@@ -35,12 +37,10 @@ impl Opening {
             tracing::warn!(file = %cut.file.display(), position, bytes = cut.bytes, "cut a torn tail");
             self.report.cut = Some(cut);
         } else {
-            let kept = PathBuf::from(format!("{}.{position}.corrupt", segment.path.display()));
+            let kept = self.free_name(segment.path.with_extension(format!("log.{position}.corrupt")));
             self.copy(file, position, size, &kept)?;
             self.damaged(&segment.path, position, broken.to_string(), kept);
-            for base in later {
-                self.set_aside(*base)?;
-            }
+            self.set_aside_all(later, "the segment before it is corrupt")?;
         }
         self.unsynced = true;
         file.set_len(position).map_err(|error| LogError::io("cut", &segment.path, error))
@@ -68,16 +68,36 @@ impl Opening {
         copied.map_err(|error| LogError::io("write", to, error))
     }
 
-    /// Takes a later segment out of the log: what it holds cannot follow what was cut.
-    fn set_aside(&mut self, base: i64) -> Result<(), LogError> {
-        for extension in ["index", "timeindex"] {
-            self.remove(&path_of(&self.dir, base, extension))?;
+    /// Takes later segments out of the log: what they hold cannot follow what is there. The newest first, so that a crash
+    /// meanwhile leaves no gap.
+    pub(super) fn set_aside_all(&mut self, bases: &[i64], what: &str) -> Result<(), LogError> {
+        for base in bases.iter().rev() {
+            for extension in ["index", "timeindex"] {
+                self.remove(&path_of(&self.dir, *base, extension))?;
+            }
+            let path = path_of(&self.dir, *base, "log");
+            let file = self.storage.open(&path).map_err(|error| LogError::io("open", &path, error))?;
+            if file.is_empty().map_err(|error| LogError::io("read", &path, error))? {
+                self.remove(&path)?;
+            } else {
+                let kept = self.free_name(path.with_extension("log.corrupt"));
+                self.storage.rename(&path, &kept).map_err(|error| LogError::io("rename", &path, error))?;
+                self.damaged(&path, 0, what.to_owned(), kept);
+            }
+            self.sync_dir()?;
         }
-        let path = path_of(&self.dir, base, "log");
-        let kept = path.with_extension("log.corrupt");
-        self.storage.rename(&path, &kept).map_err(|error| LogError::io("rename", &path, error))?;
-        self.damaged(&path, 0, "the segment before it is corrupt".to_owned(), kept);
+        self.unsynced = true;
         Ok(())
+    }
+
+    /// The path itself, or with a number if something was kept under it before.
+    fn free_name(&self, path: PathBuf) -> PathBuf {
+        let taken = |path: &Path| self.storage.open(path).is_ok();
+        if !taken(&path) {
+            return path;
+        }
+        let numbered = (2..KEPT_MAX).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
+        numbered.into_iter().find(|path| !taken(path)).unwrap_or(path)
     }
 }
 
