@@ -1,5 +1,14 @@
 //! The transaction coordinator and its host.
 
+#[allow(dead_code, unused_imports)]
+mod coordinator;
+#[allow(dead_code)]
+mod ids;
+#[allow(dead_code)]
+mod records;
+#[allow(dead_code)]
+mod transaction;
+
 use std::sync::Arc;
 
 use crate::broker::{Broker, StartError};
