@@ -74,9 +74,20 @@ apis! {
     ListOffsets(ListOffsetsRequest): 1..=9, beside => offsets::list_offsets,
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): 2..=4, beside => offsets::offset_for_leader_epoch,
     // topics
+    CreateTopics(CreateTopicsRequest): 2..=7 => topics::create_topics,
+    DeleteTopics(DeleteTopicsRequest): 1..=6 => topics::delete_topics,
+    CreatePartitions(CreatePartitionsRequest): 0..=3 => topics::create_partitions,
+    ElectLeaders(ElectLeadersRequest): 0..=2 => topics::elect_leaders,
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest): 0..=0 => topics::alter_partition_reassignments,
+    ListPartitionReassignments(ListPartitionReassignmentsRequest): 0..=0 => topics::list_partition_reassignments,
     // configs
+    DescribeConfigs(DescribeConfigsRequest): 1..=4 => configs::describe_configs,
+    AlterConfigs(AlterConfigsRequest): 0..=2 => configs::alter_configs,
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest): 0..=1 => configs::incremental_alter_configs,
     // records
+    DeleteRecords(DeleteRecordsRequest): 0..=2 => records::delete_records,
     // log_dirs
+    DescribeLogDirs(DescribeLogDirsRequest): 1..=4 => log_dirs::describe_log_dirs,
     // groups
     // offsets_of_groups
     // consumer_groups
