@@ -18,7 +18,7 @@ pub struct Broker {
     pub(crate) fetch_sessions: Sessions,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
-    pub(crate) security: Security,
+    pub(crate) security: Arc<Security>,
     server: OnceLock<Server>,
 }
 
@@ -44,7 +44,7 @@ impl Broker {
     pub async fn start(config: BrokerConfig) -> Result<Arc<Broker>, StartError> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StartError::File { path: config.data_dir.clone(), error })?;
-        let security = Security::open(&config)?;
+        let security = Arc::new(Security::open(&config)?);
         let store = Store::open(&config).await?;
         let groups = Groups::open(&config)?;
         let transactions = Transactions::open(&config)?;

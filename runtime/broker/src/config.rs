@@ -20,6 +20,9 @@ pub struct BrokerConfig {
     pub topics: TopicDefaults,
     /// When there are any, clients must authenticate.
     pub users: Vec<UserConfig>,
+    /// How long a login lasts before the client must do it again on the same connection (Kafka's
+    /// `connections.max.reauth.ms`). `None`: as long as the connection.
+    pub reauthentication_ms: Option<u64>,
     /// `None`: everybody may do everything, and ACLs cannot be made (as with Kafka without an authorizer).
     pub authorizer: Option<AuthorizerConfig>,
     pub limits: Limits,
@@ -126,6 +129,7 @@ impl BrokerConfig {
             auto_create_topics: true,
             topics: TopicDefaults { partitions: 1, settings: BTreeMap::new() },
             users: Vec::new(),
+            reauthentication_ms: None,
             authorizer: None,
             limits: Limits::default(),
         }

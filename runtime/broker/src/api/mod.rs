@@ -8,6 +8,7 @@
 mod acls;
 mod configs;
 mod consumer_groups;
+mod credentials;
 pub(crate) mod fetch;
 mod groups;
 mod log_dirs;
@@ -35,6 +36,7 @@ use crate::broker::Broker;
 use crate::security::{Operation, Principal, Resource};
 use crate::wire::{Listener, Session, shape};
 
+pub(crate) use sasl::bare_token;
 pub(crate) use versions::unsupported_version;
 
 /// `Name(Request): versions, order => handler`.
@@ -65,7 +67,15 @@ apis! {
     ApiVersions(ApiVersionsRequest): 0..=4, beside => versions::api_versions,
     // metadata
     // sasl
+    SaslHandshake(SaslHandshakeRequest): 0..=1 => sasl::sasl_handshake,
+    SaslAuthenticate(SaslAuthenticateRequest): 0..=2 => sasl::sasl_authenticate,
     // acls
+    DescribeAcls(DescribeAclsRequest): 1..=3, beside => acls::describe_acls,
+    CreateAcls(CreateAclsRequest): 1..=3 => acls::create_acls,
+    DeleteAcls(DeleteAclsRequest): 1..=3 => acls::delete_acls,
+    // credentials
+    DescribeUserScramCredentials(DescribeUserScramCredentialsRequest): 0..=0, beside => credentials::describe_user_scram_credentials,
+    AlterUserScramCredentials(AlterUserScramCredentialsRequest): 0..=0 => credentials::alter_user_scram_credentials,
     // produce
     Produce(ProduceRequest): 3..=11, append => produce::produce,
     // fetch

@@ -74,7 +74,7 @@ pub(super) async fn serve(
     stream.set_nodelay(true)?;
     let now = Instant::now();
     let mut connection = Connection {
-        session: Arc::new(Session::new(Some(Principal::anonymous()))),
+        session: Arc::new(Session::new((!broker.security.authenticates()).then(Principal::anonymous))),
         broker,
         listener,
         memory,
@@ -186,11 +186,17 @@ impl Connection {
                 Grant::Given(permit) => Some(permit),
                 Grant::None | Grant::Asked(_) => None,
             };
+            if self.session.takes_bare_tokens() {
+                let api = frame::sasl_authenticate();
+                let start = Start { key: api.key, version: 0, correlation_id: 0 };
+                self.pipeline.push(Head { start, api, bare: true }, frame, memory);
+                continue;
+            }
             let start = frame::parse_start(&frame)?;
             match frame::api_of(start)? {
-                Some(api) => self.pipeline.push(Head { start, api }, frame, memory),
+                Some(api) => self.pipeline.push(Head { start, api, bare: false }, frame, memory),
                 None => self.pipeline.push_answer(
-                    Head { start: Start { version: 0, ..start }, api: frame::api_versions() },
+                    Head { start: Start { version: 0, ..start }, api: frame::api_versions(), bare: false },
                     api::unsupported_version().into(),
                 ),
             }
@@ -216,8 +222,11 @@ impl Connection {
     fn poll_pipeline(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
         let Connection { broker, listener, session, peer, pipeline, .. } = self;
         pipeline.poll(cx, |head, mut frame| {
-            let Head { start, api } = head;
-            let header = frame::decode_header(api, start.version, &mut frame)?;
+            let Head { start, api, bare } = head;
+            let client_id = match bare {
+                true => None,
+                false => frame::decode_header(api, start.version, &mut frame)?.client_id,
+            };
             let principal = match session.principal() {
                 Some(principal) => principal,
                 None if frame::BEFORE_AUTHENTICATION.contains(&start.key) => Principal::anonymous(),
@@ -226,13 +235,17 @@ impl Connection {
             let call = Call {
                 key: start.key,
                 version: start.version,
-                client_id: header.client_id,
+                client_id,
                 principal,
                 peer: *peer,
                 listener: Arc::clone(listener),
                 session: Arc::clone(session),
             };
-            (api.start)(Arc::clone(broker), call, frame)
+            let broker = Arc::clone(broker);
+            if bare {
+                return Ok(Box::pin(async move { api::bare_token(&broker, &call, frame).await }));
+            }
+            (api.start)(broker, call, frame)
                 .map_err(|error| Closed::Malformed(format!("{}: {error}", api.name)))
         })
     }
@@ -246,7 +259,7 @@ impl Connection {
         Ok(())
     }
 
-    fn encode_reply(&mut self, Head { start, api }: Head, reply: Reply) -> Result<(), Closed> {
+    fn encode_reply(&mut self, Head { start, api, bare }: Head, reply: Reply) -> Result<(), Closed> {
         let failed = |reason: String| Closed::Reply { api: api.name, reason };
         let header_version = (api.response_header)(start.version);
         match reply {
@@ -259,8 +272,9 @@ impl Connection {
             }
             Reply::Pieces(pieces) => {
                 let bytes = pieces.iter().map(Piece::len).sum();
-                frame::encode_head(self.output.tail(), start.correlation_id, header_version, bytes)
-                    .ok_or_else(|| failed(format!("{bytes} bytes")))?;
+                let tail = self.output.tail();
+                let header = (!bare).then_some((start.correlation_id, header_version));
+                frame::encode_head(tail, header, bytes).ok_or_else(|| failed(format!("{bytes} bytes")))?;
                 for piece in pieces {
                     match piece {
                         Piece::Bytes(bytes) => self.output.push_bytes(bytes),
@@ -279,7 +293,7 @@ impl Connection {
             return Ok(Poll::Pending);
         }
         let was_empty = self.input.is_empty();
-        let (buffer, max) = self.input.to_fill(pending);
+        let (buffer, max) = self.input.space(pending);
         let read = match self.transport.poll_read(cx, buffer, max) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(read) => read?,
@@ -347,7 +361,7 @@ impl Connection {
                 first = (deadline, what);
             }
         };
-        if self.session.principal().is_none() {
+        if !self.session.is_known() {
             let timeout = Duration::from_millis(limits.authentication_timeout_ms);
             at_most(self.since + timeout, "authentication");
         }

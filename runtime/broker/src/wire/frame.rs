@@ -57,6 +57,11 @@ pub(super) fn api_versions() -> &'static Api {
     api::api(API_VERSIONS).expect("it is in the table")
 }
 
+/// The entry of `SaslAuthenticate`, as which a bare message of SASL is handled.
+pub(super) fn sasl_authenticate() -> &'static Api {
+    api::api(SASL_KEYS[1]).expect("it is in the table")
+}
+
 /// Takes the header off the frame; the body stays.
 pub(super) fn decode_header(api: &Api, version: i16, frame: &mut Bytes) -> Result<RequestHeader, Closed> {
     let malformed = |error: String| Closed::Malformed(format!("the header of {}: {error}", api.name));
@@ -66,16 +71,14 @@ pub(super) fn decode_header(api: &Api, version: i16, frame: &mut Bytes) -> Resul
     RequestHeader::decode(frame, header_version).map_err(|error| malformed(error.to_string()))
 }
 
-/// Writes length and header of an answer whose body of `bytes` follows. `None`: too long for a frame.
-pub(super) fn encode_head(
-    buffer: &mut BytesMut,
-    correlation_id: i32,
-    header_version: i16,
-    bytes: usize,
-) -> Option<()> {
+/// Writes length and header (correlation id and the header's version, if it has one) of an answer whose body of `bytes`
+/// follows. `None`: too long for a frame.
+pub(super) fn encode_head(buffer: &mut BytesMut, header: Option<(i32, i16)>, bytes: usize) -> Option<()> {
     let start = buffer.len();
     buffer.put_i32(0);
-    put_header(buffer, correlation_id, header_version);
+    if let Some((correlation_id, header_version)) = header {
+        put_header(buffer, correlation_id, header_version);
+    }
     let length = i32::try_from(buffer.len() - start - LENGTH_BYTES + bytes).ok()?;
     buffer[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
     Some(())

@@ -51,7 +51,7 @@ impl Input {
     ///
     /// A large request gets a buffer that ends where it ends, so that what follows need not be moved; and one that grows
     /// with what arrives, so that a claim alone takes no memory.
-    pub(super) fn to_fill(&mut self, pending: Option<usize>) -> (&mut BytesMut, usize) {
+    pub(super) fn space(&mut self, pending: Option<usize>) -> (&mut BytesMut, usize) {
         let have = self.buffer.len();
         let missing = pending.map_or(0, |length| (LENGTH_BYTES + length).saturating_sub(have));
         let bytes = match missing {

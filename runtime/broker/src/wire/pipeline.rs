@@ -33,6 +33,8 @@ struct Slot {
 pub(super) struct Head {
     pub start: Start,
     pub api: &'static Api,
+    /// A message of SASL alone, whose answer has no header either.
+    pub bare: bool,
 }
 
 enum State {
@@ -188,7 +190,7 @@ mod tests {
             let mut pipeline = Pipeline::default();
             for (id, api) in apis.iter().enumerate() {
                 let start = Start { key: api.key, version: 0, correlation_id: id as i32 };
-                pipeline.push(Head { start, api }, Bytes::new(), None);
+                pipeline.push(Head { start, api, bare: false }, Bytes::new(), None);
             }
             let ends = apis.iter().map(|_| Arc::new(Notify::new())).collect();
             Bench { pipeline, ends, started: Arc::default() }
@@ -255,7 +257,7 @@ mod tests {
     fn a_panic_names_the_api_and_ends_the_connection_only() {
         let mut pipeline = Pipeline::default();
         let start = Start { key: 1, version: 0, correlation_id: 0 };
-        pipeline.push(Head { start, api: &ORDERED }, Bytes::new(), None);
+        pipeline.push(Head { start, api: &ORDERED, bare: false }, Bytes::new(), None);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let polled = pipeline.poll(&mut cx, |_, _| Ok(Box::pin(async { panic!("out of cheese") })));
         assert!(matches!(polled, Err(Closed::Panicked { api: "Test", reason }) if reason == "out of cheese"));
