@@ -21,5 +21,6 @@ pub use broker::{Broker, StartError};
 pub use config::{
     AuthorizerConfig, BrokerConfig, Limits, ListenerConfig, TlsConfig, TopicDefaults, UserConfig,
 };
+pub use local::{LocalError, LocalPartition, LocalRead, LocalTopic, readable};
 #[doc(hidden)]
 pub use wire::check_request;
