@@ -272,7 +272,7 @@ impl Reader<'_> {
             })?;
         check_leader_epoch(partition, entry.leader_epoch)?;
         let committed = self.terms.isolation == Isolation::Committed;
-        if let Some(diverging) = diverging(partition, entry) {
+        if let Some(diverging) = diverging(partition, entry)? {
             let offsets = partition.offsets();
             return Ok(Answer {
                 high_watermark: offsets.high_watermark,
@@ -310,12 +310,17 @@ pub(super) fn check_leader_epoch(partition: &Partition, epoch: i32) -> Result<()
 }
 
 /// Where the reader's log parts from this one, if it says what it has.
-fn diverging(partition: &Partition, entry: &Entry) -> Option<(i32, i64)> {
+fn diverging(partition: &Partition, entry: &Entry) -> Result<Option<(i32, i64)>, ResponseError> {
     if entry.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
-    let (epoch, end_offset) = partition.log().epoch_end(entry.last_fetched_epoch);
-    (epoch < entry.last_fetched_epoch || end_offset < entry.offset).then_some((epoch, end_offset))
+    match partition.log().epoch_end(entry.last_fetched_epoch) {
+        (-1, _) => Err(ResponseError::OffsetOutOfRange),
+        (epoch, end_offset) if epoch < entry.last_fetched_epoch || end_offset < entry.offset => {
+            Ok(Some((epoch, end_offset)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The code of a failed read.

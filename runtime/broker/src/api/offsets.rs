@@ -33,6 +33,9 @@ const MAX_TIMESTAMP_VERSION: i16 = 7;
 const EARLIEST_LOCAL_VERSION: i16 = 8;
 const LATEST_TIERED_VERSION: i16 = 9;
 
+/// The first version whose answer has the leader's epoch.
+const LEADER_EPOCH_VERSION: i16 = 4;
+
 /// A place in a partition: offset, timestamp, leader epoch.
 type Place = (i64, i64, i32);
 
@@ -65,7 +68,7 @@ pub(crate) async fn list_offsets(
                     .with_error_code(error_code)
                     .with_timestamp(timestamp)
                     .with_offset(offset)
-                    .with_leader_epoch(leader_epoch),
+                    .with_leader_epoch(if call.version >= LEADER_EPOCH_VERSION { leader_epoch } else { -1 }),
             );
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
