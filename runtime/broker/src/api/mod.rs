@@ -33,7 +33,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 
 use crate::broker::Broker;
-use crate::security::{Operation, Principal, Resource};
+use crate::security::{Operation, Principal, Resource, ResourceType};
 use crate::wire::{Listener, Session, shape};
 
 pub(crate) use sasl::bare_token;
@@ -66,6 +66,9 @@ apis! {
     // versions
     ApiVersions(ApiVersionsRequest): 0..=4, beside => versions::api_versions,
     // metadata
+    Metadata(MetadataRequest): 0..=12, beside => metadata::metadata,
+    DescribeCluster(DescribeClusterRequest): 0..=1, beside => metadata::describe_cluster,
+    DescribeTopicPartitions(DescribeTopicPartitionsRequest): 0..=0, beside => metadata::describe_topic_partitions,
     // sasl
     SaslHandshake(SaslHandshakeRequest): 0..=1 => sasl::sasl_handshake,
     SaslAuthenticate(SaslAuthenticateRequest): 0..=2 => sasl::sasl_authenticate,
@@ -79,7 +82,7 @@ apis! {
     // produce
     Produce(ProduceRequest): 3..=11, append => produce::produce,
     // fetch
-    Fetch(FetchRequest): 4..=16 => fetch::fetch,
+    Fetch(FetchRequest): 4..=16, beside => fetch::fetch,
     // offsets
     ListOffsets(ListOffsetsRequest): 1..=9, beside => offsets::list_offsets,
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): 2..=4, beside => offsets::offset_for_leader_epoch,
@@ -151,6 +154,21 @@ impl Call {
     /// Whether the caller may do `operation` on `resource`. Cheap when no authorizer is configured.
     pub(crate) fn allows(&self, broker: &Broker, operation: Operation, resource: Resource<'_>) -> bool {
         broker.security.allows(&self.principal, self.peer.ip(), operation, resource)
+    }
+
+    /// Whether there may be a resource of this type on which the caller may do `operation`.
+    pub(crate) fn allows_any(
+        &self,
+        broker: &Broker,
+        operation: Operation,
+        resource_type: ResourceType,
+    ) -> bool {
+        broker.security.allows_any(&self.principal, self.peer.ip(), operation, resource_type)
+    }
+
+    /// The bits of what the caller may do on `resource` (KIP-430), for answers that report them.
+    pub(crate) fn authorized_operations(&self, broker: &Broker, resource: Resource<'_>) -> i32 {
+        broker.security.authorized_operations(&self.principal, self.peer.ip(), resource)
     }
 }
 

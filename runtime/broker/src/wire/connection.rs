@@ -72,9 +72,13 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
     stream.set_nodelay(true)?;
+    let local_ip = stream.local_addr()?.ip();
     let now = Instant::now();
     let mut connection = Connection {
-        session: Arc::new(Session::new((!broker.security.authenticates()).then(Principal::anonymous))),
+        session: Arc::new(Session::new(
+            (!broker.security.authenticates()).then(Principal::anonymous),
+            local_ip,
+        )),
         broker,
         listener,
         memory,

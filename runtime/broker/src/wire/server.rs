@@ -1,6 +1,6 @@
 //! The listeners: binding, accepting, counting connections, stopping.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -18,8 +18,19 @@ pub(crate) struct Listener {
     pub config: ListenerConfig,
     /// With its real port.
     pub address: SocketAddr,
-    pub advertised_host: String,
     pub advertised_port: u16,
+}
+
+impl Listener {
+    /// The host that a client is told that reached this machine at `local`. A listener on all addresses has none of its
+    /// own to tell.
+    pub(crate) fn advertised_host(&self, local: IpAddr) -> String {
+        match &self.config.advertised_host {
+            Some(host) => host.clone(),
+            None if self.address.ip().is_unspecified() => local.to_canonical().to_string(),
+            None => self.address.ip().to_string(),
+        }
+    }
 }
 
 /// The listeners of a broker and their connections.
@@ -43,11 +54,9 @@ impl Server {
             let bind = |error| StartError::Bind { name: config.name.clone(), address: config.address, error };
             let socket = TcpListener::bind(config.address).await.map_err(bind)?;
             let address = socket.local_addr().map_err(bind)?;
-            let host = config.advertised_host.clone();
             listeners.push(Arc::new(Listener {
                 config: config.clone(),
                 address,
-                advertised_host: host.unwrap_or_else(|| address.ip().to_string()),
                 advertised_port: config.advertised_port.unwrap_or(address.port()),
             }));
             sockets.push(socket);

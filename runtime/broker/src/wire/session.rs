@@ -1,5 +1,6 @@
 //! What a connection remembers between requests: who is at the other end, and how far they are in saying so.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use tokio::time::Instant;
 use crate::security::{Exchange, Principal};
 
 pub(crate) struct Session {
+    /// The address of this machine that the client chose.
+    local_ip: IpAddr,
     state: Mutex<State>,
 }
 
@@ -28,8 +31,9 @@ struct State {
 
 impl Session {
     /// `principal`: who it is if nobody needs to authenticate.
-    pub(super) fn new(principal: Option<Principal>) -> Session {
+    pub(super) fn new(principal: Option<Principal>, local_ip: IpAddr) -> Session {
         Session {
+            local_ip,
             state: Mutex::new(State {
                 principal,
                 exchange: None,
@@ -39,6 +43,10 @@ impl Session {
                 failed: false,
             }),
         }
+    }
+
+    pub(crate) fn local_ip(&self) -> IpAddr {
+        self.local_ip
     }
 
     /// Who is at the other end, as long as that is known and not too long ago.
