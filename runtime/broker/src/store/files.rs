@@ -13,7 +13,7 @@ pub(super) const TEMPORARY_SUFFIX: &str = ".tmp";
 /// # Errors
 ///
 /// A file of more than `bytes_max` bytes, or one that cannot be read.
-pub(super) fn read_file(storage: &dyn Storage, path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_file(storage: &dyn Storage, path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     let file = match storage.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -41,7 +41,7 @@ pub(super) fn read_file(storage: &dyn Storage, path: &Path, bytes_max: usize) ->
 
 /// Replaces a file in one step: after a crash it is the old one or the new one. It lasts from the next
 /// [`Storage::sync_dir`] on.
-pub(super) fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(TEMPORARY_SUFFIX);
     let temporary = Path::new(&name);

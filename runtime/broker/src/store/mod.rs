@@ -6,7 +6,7 @@
 mod catalog;
 pub(crate) mod clock;
 pub(crate) mod configs;
-mod files;
+pub(crate) mod files;
 pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod partition;

@@ -1,30 +1,15 @@
-//! The transaction coordinator and its host.
+//! Transactions: who may write under a transactional id, and how what it wrote becomes visible as a whole or not at all.
+//! The decisions are in [`coordinator`], which does no IO and has no clock; [`host`] writes what it decides.
 
-#[allow(dead_code, unused_imports)]
 mod coordinator;
-#[allow(dead_code)]
+mod hanging;
+mod host;
 mod ids;
-#[allow(dead_code)]
+pub(crate) mod markers;
+pub(crate) mod offsets;
 mod records;
-#[allow(dead_code)]
 mod transaction;
 
-use std::sync::Arc;
-
-use crate::broker::{Broker, StartError};
-use crate::config::BrokerConfig;
-
-pub(crate) struct Transactions {}
-
-impl Transactions {
-    pub(crate) fn open(_config: &BrokerConfig) -> Result<Transactions, StartError> {
-        Ok(Transactions {})
-    }
-
-    /// Replays what is on disk and starts the timers.
-    pub(crate) async fn start(_broker: &Arc<Broker>) -> Result<(), StartError> {
-        Ok(())
-    }
-
-    pub(crate) async fn stop(&self) {}
-}
+pub(crate) use coordinator::{Filter, PARTITIONS_MAX, View, partition_of};
+pub(crate) use host::{TOPIC, Transactions};
+pub(crate) use transaction::{Producer, State, TopicPartition};
