@@ -105,6 +105,14 @@ apis! {
     // offsets_of_groups
     // consumer_groups
     // transactions
+    InitProducerId(InitProducerIdRequest): 0..=5 => transactions::init_producer_id,
+    AddPartitionsToTxn(AddPartitionsToTxnRequest): 0..=4 => transactions::add_partitions_to_txn,
+    AddOffsetsToTxn(AddOffsetsToTxnRequest): 0..=4 => transactions::add_offsets_to_txn,
+    EndTxn(EndTxnRequest): 0..=4 => transactions::end_txn,
+    WriteTxnMarkers(WriteTxnMarkersRequest): 1..=1 => transactions::write_txn_markers,
+    DescribeTransactions(DescribeTransactionsRequest): 0..=0, beside => transactions::describe_transactions,
+    ListTransactions(ListTransactionsRequest): 0..=1, beside => transactions::list_transactions,
+    DescribeProducers(DescribeProducersRequest): 0..=0, beside => transactions::describe_producers,
 }
 
 /// One API of the table.

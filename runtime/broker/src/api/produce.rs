@@ -17,9 +17,13 @@ use super::{Call, Reply};
 use crate::broker::Broker;
 use crate::security::{Operation, Resource};
 use crate::store::{AppendError, Appended, Commit, Origin, Partition, Topic, check_single, names};
+use crate::transactions::{Producer, TopicPartition};
 
 /// The first version whose clients know zstd.
 const ZSTD_VERSION_MIN: i16 = 7;
+
+/// The first version whose clients know TRANSACTION_ABORTABLE.
+const ABORTABLE_VERSION_MIN: i16 = 11;
 
 /// A batch that is appended and not yet on the disk.
 struct Waiting {
@@ -115,7 +119,8 @@ fn append(
     // The first batch of a transaction waits for the coordinator's word that the partition belongs to it.
     let guard = partition.verification(&header);
     if guard.is_some() {
-        verify(broker, transactional_id, &header, &topic.name, data.index).map_err(Refused::Code)?;
+        verify(broker, call.version, transactional_id, &header, &topic.name, data.index)
+            .map_err(Refused::Code)?;
     }
     let appended = partition.append_checked(&header, &batch, Origin::Client, guard)?;
     Ok((appended, partition))
@@ -123,16 +128,27 @@ fn append(
 
 /// Asks the transaction coordinator whether the partition was added to the producer's open transaction.
 fn verify(
-    _broker: &Arc<Broker>,
+    broker: &Arc<Broker>,
+    version: i16,
     transactional_id: Option<&str>,
-    _header: &Header,
-    _topic: &str,
-    _partition: i32,
+    header: &Header,
+    topic: &Arc<str>,
+    partition: i32,
 ) -> Result<(), ResponseError> {
-    match transactional_id {
-        Some(_) => Ok(()),
-        None => Err(ResponseError::InvalidTxnState),
-    }
+    let transactional_id = transactional_id.ok_or(ResponseError::InvalidTxnState)?;
+    let producer = Producer { id: header.producer_id, epoch: header.producer_epoch };
+    let at = TopicPartition { topic: topic.clone(), partition };
+    broker.transactions.verify(transactional_id, producer, &at).map_err(|error| match error {
+        // As Kafka translates them for the versions of clients.
+        ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+        ResponseError::TransactionAbortable if version < ABORTABLE_VERSION_MIN => {
+            ResponseError::InvalidTxnState
+        }
+        ResponseError::ConcurrentTransactions | ResponseError::CoordinatorNotAvailable => {
+            ResponseError::NotEnoughReplicas
+        }
+        error => error,
+    })
 }
 
 fn success(index: i32, appended: &Appended) -> PartitionProduceResponse {

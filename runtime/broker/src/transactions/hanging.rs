@@ -62,7 +62,9 @@ fn find(broker: &Arc<Broker>, before_ms: i64) -> Vec<(TopicPartition, ProducerVi
         }
         let at = TopicPartition { topic: partition.topic.clone(), partition: partition.index };
         let views = partition.producer_views();
-        let late = views.into_iter().filter(|view| view.transaction_start_offset >= 0 && view.last_timestamp < before_ms);
+        let late = views
+            .into_iter()
+            .filter(|view| view.transaction_start_offset >= 0 && view.last_timestamp < before_ms);
         open.extend(late.map(|view| (at.clone(), view)));
     }
     if open.is_empty() {
@@ -74,7 +76,11 @@ fn find(broker: &Arc<Broker>, before_ms: i64) -> Vec<(TopicPartition, ProducerVi
 }
 
 /// Whether somebody will end what this producer has open: under its own epoch, or under a later one that fences it.
-fn is_known(known: &HashMap<Producer, BTreeSet<TopicPartition>>, at: &TopicPartition, view: &ProducerView) -> bool {
+fn is_known(
+    known: &HashMap<Producer, BTreeSet<TopicPartition>>,
+    at: &TopicPartition,
+    view: &ProducerView,
+) -> bool {
     known.iter().any(|(producer, partitions)| {
         producer.id == view.producer_id && producer.epoch >= view.epoch && partitions.contains(at)
     })

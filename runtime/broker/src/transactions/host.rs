@@ -12,7 +12,9 @@ use kafka_protocol::ResponseError;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::coordinator::{Answer, CallId, Coordinator, Filter, Input, Options, Output, View, Write, WriteError};
+use super::coordinator::{
+    Answer, CallId, Coordinator, Filter, Input, Options, Output, View, Write, WriteError,
+};
 use super::transaction::{Producer, TopicPartition};
 use super::{hanging, markers};
 use crate::broker::{Broker, StartError};
@@ -240,6 +242,9 @@ impl Transactions {
         let completes = matches!(input, Input::Written { .. } | Input::MarkersDone { .. });
         let follow = {
             let mut state = self.state();
+            if state.stopped {
+                return;
+            }
             // Records are appended under the lock of their step: the log has them in the order of the steps.
             let out = state.coordinator.step(input, now_ms());
             self.append_all(broker, &mut state, out.into())
@@ -321,7 +326,10 @@ impl Transactions {
                         }
                         Ok(_) => Ok(()),
                         Err(error) => {
-                            tracing::error!(partition = write.partition, "cannot append to `{TOPIC}`: {error}");
+                            tracing::error!(
+                                partition = write.partition,
+                                "cannot append to `{TOPIC}`: {error}"
+                            );
                             Err(write_error(&error))
                         }
                     };
@@ -396,7 +404,11 @@ impl Transactions {
         let partitions = self.options.partitions;
         let making = Arc::clone(broker);
         let made = tokio::task::spawn_blocking(move || {
-            let configs = [("cleanup.policy", "compact"), ("compression.type", "uncompressed"), ("segment.bytes", "104857600")];
+            let configs = [
+                ("cleanup.policy", "compact"),
+                ("compression.type", "uncompressed"),
+                ("segment.bytes", "104857600"),
+            ];
             making.store.ensure_topic(&NewTopic {
                 name: TOPIC.to_owned(),
                 partitions: Some(partitions),
@@ -504,7 +516,8 @@ fn read_ids(broker: &Broker) -> Result<i64, StartError> {
     let bytes = read_file(&**broker.store.storage(), &path, IDS_FILE_BYTES_MAX)
         .map_err(|error| StartError::File { path: path.clone(), error })?;
     let Some(bytes) = bytes else { return Ok(0) };
-    decode_ids(&bytes).map_err(|reason| StartError::Config(format!("`{}` cannot be used: {reason}", path.display())))
+    decode_ids(&bytes)
+        .map_err(|reason| StartError::Config(format!("`{}` cannot be used: {reason}", path.display())))
 }
 
 fn decode_ids(bytes: &[u8]) -> Result<i64, String> {
@@ -512,7 +525,9 @@ fn decode_ids(bytes: &[u8]) -> Result<i64, String> {
     let mut lines = text.lines();
     let version: u32 = lines.next().unwrap_or("").parse().map_err(|_| "it has no version".to_owned())?;
     if version > IDS_FILE_VERSION {
-        return Err(format!("its version {version} is newer than {IDS_FILE_VERSION}, the last one known (F0813)"));
+        return Err(format!(
+            "its version {version} is newer than {IDS_FILE_VERSION}, the last one known (F0813)"
+        ));
     }
     let end = lines.next().and_then(|line| line.parse::<i64>().ok()).filter(|end| *end >= 0);
     end.ok_or_else(|| "it has no number".to_owned())

@@ -28,7 +28,8 @@ pub(crate) struct Ending {
 pub(super) fn write(broker: &Arc<Broker>, mark: Mark) {
     let waiting = append_all(broker, &mark, mark.partitions.clone());
     let Mark { transactional_id, producer, coordinator_epoch, commit, .. } = mark;
-    let mark = Mark { transactional_id, producer, coordinator_epoch, commit, partitions: waiting.left.clone() };
+    let mark =
+        Mark { transactional_id, producer, coordinator_epoch, commit, partitions: waiting.left.clone() };
     let broker = Arc::clone(broker);
     tokio::spawn(finish(broker, mark, waiting));
 }
@@ -43,11 +44,8 @@ struct Round {
 }
 
 fn append_all(broker: &Arc<Broker>, mark: &Mark, partitions: Vec<TopicPartition>) -> Round {
-    let ending = Ending {
-        producer: mark.producer,
-        coordinator_epoch: mark.coordinator_epoch,
-        commit: mark.commit,
-    };
+    let ending =
+        Ending { producer: mark.producer, coordinator_epoch: mark.coordinator_epoch, commit: mark.commit };
     let mut round = Round::default();
     for at in partitions {
         match append(broker, &at, ending) {

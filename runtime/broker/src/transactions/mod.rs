@@ -10,6 +10,6 @@ pub(crate) mod offsets;
 mod records;
 mod transaction;
 
-pub(crate) use coordinator::{Filter, PARTITIONS_MAX, View, partition_of};
-pub(crate) use host::{TOPIC, Transactions};
+pub(crate) use coordinator::{Filter, View};
+pub(crate) use host::Transactions;
 pub(crate) use transaction::{Producer, State, TopicPartition};
