@@ -10,6 +10,8 @@ mod error;
 pub mod lock;
 pub mod log;
 pub mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use batch::{BatchError, Compression, Header};
 pub use commit::Committer;

@@ -92,15 +92,21 @@ impl<E: Entry> Index<E> {
         Index { path, file: None, stored: 0, recent: Vec::new(), last: None }
     }
 
-    /// Opens the file. `entries` is how many it is known to have (a file with fewer is no index any more, more are cut
-    /// off when they are overwritten); `None` takes all, and refuses a file whose length is odd.
+    /// Opens the file. `entries` is how many it is known to have (a file with fewer is no index any more, and more
+    /// are cut off); `None` takes all, and refuses a file whose length is odd.
     pub fn open(storage: &dyn Storage, path: PathBuf, entries: Option<u64>) -> io::Result<Index<E>> {
         let file = storage.open(&path)?;
         let bytes = file.len()?;
         let whole = bytes / E::BYTES as u64;
         let stored = match entries {
             Some(entries) if entries > whole => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(entries) => entries,
+            Some(entries) => {
+                // What follows may be older than what will be written there, and must not come to stand behind it.
+                if bytes > entries * E::BYTES as u64 {
+                    file.set_len(entries * E::BYTES as u64)?;
+                }
+                entries
+            }
             None if bytes % E::BYTES as u64 != 0 => return Err(io::ErrorKind::InvalidData.into()),
             None => whole,
         };
@@ -197,6 +203,22 @@ impl<E: Entry> Index<E> {
         }
         self.last = if count == 0 { None } else { self.get(count - 1)? };
         Ok(())
+    }
+
+    /// Writes an index that was made anew in one step: whatever happens, there is all of it or none. For a segment that
+    /// is trusted already; the others' indexes are only trusted after the next checkpoint.
+    pub fn store(&mut self, storage: &dyn Storage) -> io::Result<()> {
+        let fresh = PathBuf::from(format!("{}.tmp", self.path.display()));
+        let path = std::mem::replace(&mut self.path, fresh);
+        self.stored = 0;
+        self.file = None;
+        let written = self.flush(storage);
+        let fresh = std::mem::replace(&mut self.path, path);
+        written?;
+        if let Some(file) = &self.file {
+            file.sync()?;
+        }
+        storage.rename(&fresh, &self.path)
     }
 
     /// Writes the recent entries into the file, which is made if it is missing. After an error they are kept, and the

@@ -14,6 +14,8 @@ mod recover;
 mod retain;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod sync;
 mod time;
 
@@ -53,11 +55,20 @@ pub struct Log {
     end: AtomicI64,
     /// Names in the directory have changed since it was synced.
     dir_changed: AtomicBool,
-    /// Whether a checkpoint was ever written; held while one is.
-    checkpoint_exists: Mutex<bool>,
+    /// Held while a checkpoint is written.
+    checkpoint_file: Mutex<CheckpointFile>,
     /// Why writes stopped.
     poison: OnceLock<Arc<str>>,
     closed: AtomicBool,
+}
+
+/// How sure it is that there is a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckpointFile {
+    Missing,
+    /// It is there, but its name may be lost by a crash.
+    Named,
+    Lasts,
 }
 
 /// What appending changes.
@@ -77,6 +88,8 @@ pub(crate) struct Maintenance {
     /// The base of the segment where the last checkpoint is, and its position there.
     segment: i64,
     position: u64,
+    /// The log's start as a checkpoint has it, or is about to.
+    start: i64,
     /// Everything below was compacted.
     cleaned: i64,
     /// What the epochs' file says.
@@ -187,8 +200,11 @@ impl Log {
 
     /// Stops writes, and gives the error that says so.
     pub(crate) fn poison(&self, reason: &LogError) -> LogError {
-        let reason = self.poison.get_or_init(|| reason.to_string().into());
-        tracing::error!(dir = %self.dir.display(), %reason, "the log takes no more writes");
+        let reason = self.poison.get_or_init(|| {
+            tracing::error!(dir = %self.dir.display(), %reason, "the log takes no more writes");
+            recover::mark_poisoned(self.storage.as_ref(), &self.dir);
+            reason.to_string().into()
+        });
         LogError::Poisoned(reason.clone())
     }
 }

@@ -6,6 +6,7 @@
 mod aside;
 mod load;
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -16,9 +17,9 @@ use super::epochs::{self, Epochs};
 use super::scan::check_batches;
 use super::segment::{Segment, base_of, path_of};
 use super::sync::{Point, Syncing};
-use super::{Log, LogConfig, Maintenance, Writer};
+use super::{CheckpointFile, Log, LogConfig, Maintenance, Writer};
 use crate::error::LogError;
-use crate::storage::Storage;
+use crate::storage::{Storage, read_exact, write_all};
 
 /// What opening a log found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,6 +61,19 @@ pub struct Damage {
 /// Tails of at most this many bytes are checked again by the next recovery rather than written down as checked.
 const CHECKPOINT_WORTH_BYTES: u64 = 1 << 20;
 
+/// Its presence says that a sync failed: the system may hold pages for written that never reached the disk.
+const POISONED_FILE: &str = "flow-log-poisoned";
+/// Bytes that are written again at once.
+const REWRITE_BYTES: u64 = 1 << 20;
+
+/// Leaves word for the next process. If that fails too, only a crash of the machine makes a difference.
+pub(super) fn mark_poisoned(storage: &dyn Storage, dir: &Path) {
+    let path = dir.join(POISONED_FILE);
+    if let Err(error) = storage.create(&path) {
+        tracing::warn!(file = %path.display(), %error, "could not be made");
+    }
+}
+
 /// A log that is being opened.
 struct Opening {
     storage: Arc<dyn Storage>,
@@ -72,6 +86,8 @@ struct Opening {
     next_offset: i64,
     /// Files from which something was checked or cut must be synced before their content is given to anybody.
     unsynced: bool,
+    /// The process before could not sync.
+    poisoned: bool,
     report: Recovery,
 }
 
@@ -100,6 +116,7 @@ pub(super) fn open(
         epochs: Epochs::default(),
         next_offset: 0,
         unsynced: false,
+        poisoned: names.iter().any(|name| name == POISONED_FILE),
         report,
     };
     let bases = opening.tidy(&names)?;
@@ -139,16 +156,23 @@ impl Opening {
     /// Finishes compactions that had passed the point of no return.
     fn complete_swaps(&mut self, names: &[String], bases: &mut Vec<i64>) -> Result<(), LogError> {
         for swap in names.iter().filter_map(|name| Swap::parse(name)) {
+            let from = swap.path(&self.dir);
+            let file = self.storage.open(&from).map_err(|error| LogError::io("open", &from, error))?;
+            let empty = file.is_empty().map_err(|error| LogError::io("read", &from, error))?;
             for base in bases.extract_if(.., |base| (swap.base..swap.upper).contains(base)) {
                 for extension in ["index", "timeindex"] {
                     self.remove(&path_of(&self.dir, base, extension))?;
                 }
-                if base != swap.base {
+                if base != swap.base || empty {
                     self.remove(&path_of(&self.dir, base, "log"))?;
                 }
             }
             self.sync_dir()?;
-            let (from, to) = (swap.path(&self.dir), path_of(&self.dir, swap.base, "log"));
+            if empty {
+                self.remove(&from)?;
+                continue;
+            }
+            let to = path_of(&self.dir, swap.base, "log");
             self.storage.rename(&from, &to).map_err(|error| LogError::io("rename", &from, error))?;
             self.sync_dir()?;
             let at = bases.partition_point(|base| *base < swap.base);
@@ -252,7 +276,9 @@ impl Opening {
     /// Whether the segment of the checkpoint is there at all.
     fn check_presence(&mut self, bases: &[i64]) -> Result<(), LogError> {
         let Some(checkpoint) = self.checkpoint else { return Ok(()) };
-        if checkpoint.offset > checkpoint.segment && !bases.contains(&checkpoint.segment) {
+        // Once all of it lies before the log's start, it is deleted.
+        let wanted = checkpoint.offset > checkpoint.segment.max(checkpoint.start);
+        if wanted && !bases.contains(&checkpoint.segment) {
             self.report.damage.push(Damage {
                 file: path_of(&self.dir, checkpoint.segment, "log"),
                 position: 0,
@@ -295,6 +321,10 @@ impl Opening {
         self.report.checked_bytes += size - trusted;
         self.report.checked_batches += checked.batches;
         self.unsynced |= size > trusted;
+        if self.poisoned {
+            write_again(segment, trusted, checked.position)?;
+            self.unsynced = true;
+        }
         let Some(broken) = checked.broken else { return Ok(true) };
         self.cut(segment, checked.position, size, &broken, later)?;
         Ok(false)
@@ -309,7 +339,7 @@ impl Opening {
         if self.report.damage.iter().any(|damage| damage.kept.is_none()) {
             end = end.max(vouched);
         }
-        let mut dir_changed = false;
+        let mut created = false;
         let far = self.segments.last().is_none_or(|last| {
             let state = last.read_state();
             state.size == 0 && last.base != end || end - last.base > i64::from(i32::MAX)
@@ -321,7 +351,7 @@ impl Opening {
             let path = path_of(&self.dir, end, "log");
             let file = storage.create(&path).map_err(|error| LogError::io("create", &path, error))?;
             self.segments.push(Arc::new(Segment::new(&self.dir, end, file)));
-            dir_changed = true;
+            created = true;
         }
         let Some(active) = self.segments.last().cloned() else { return Err(LogError::Closed) };
         active.write_state().next_offset = end;
@@ -341,7 +371,7 @@ impl Opening {
         let log = Log {
             storage,
             dir: self.dir,
-            maintenance: Mutex::new(Maintenance { segment, position, cleaned, epochs_written: None }),
+            maintenance: Mutex::new(Maintenance { segment, position, start, cleaned, epochs_written: None }),
             writer: Mutex::new(Writer {
                 config: self.config,
                 active,
@@ -355,15 +385,25 @@ impl Opening {
             syncing: Syncing::new(point),
             start: AtomicI64::new(start),
             end: AtomicI64::new(end),
-            dir_changed: AtomicBool::new(dir_changed),
-            checkpoint_exists: Mutex::new(self.checkpoint.is_some()),
+            // Names that an earlier process made may not last yet.
+            dir_changed: AtomicBool::new(created || !self.report.clean),
+            checkpoint_file: Mutex::new(match self.checkpoint {
+                Some(_) => CheckpointFile::Named,
+                None => CheckpointFile::Missing,
+            }),
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
         };
         if self.unsynced {
-            for segment in log.view().iter().filter(|segment| segment.base >= first_unsynced) {
-                segment.file.sync().map_err(|error| LogError::io("sync", &segment.path, error))?;
+            let fresh = |segment: &&Arc<Segment>| segment.base >= first_unsynced;
+            for segment in log.view().iter().filter(fresh) {
+                let synced = segment.file.sync();
+                synced.map_err(|error| log.poison(&LogError::io("sync", &segment.path, error)))?;
             }
+            log.sync_dir()?;
+        }
+        if self.poisoned {
+            log.remove(&log.dir.join(POISONED_FILE))?;
             log.sync_dir()?;
         }
         let repaired = self.report.cut.is_some()
@@ -375,4 +415,18 @@ impl Opening {
         }
         Ok((log, self.report))
     }
+}
+
+/// Writes what is there over itself, so that the system takes it for unwritten and the next sync means something.
+fn write_again(segment: &Segment, mut position: u64, end: u64) -> Result<(), LogError> {
+    let mut chunk = Vec::new();
+    while position < end {
+        chunk.resize((end - position).min(REWRITE_BYTES) as usize, 0);
+        let file = segment.file.as_ref();
+        read_exact(file, &mut chunk, position)
+            .and_then(|()| write_all(file, &mut [IoSlice::new(&chunk)], position))
+            .map_err(|error| LogError::io("write", &segment.path, error))?;
+        position += chunk.len() as u64;
+    }
+    Ok(())
 }

@@ -87,10 +87,15 @@ impl Log {
     fn move_start(&self, maintenance: &mut Maintenance, start: i64) -> Result<(), LogError> {
         // A checkpoint must not lie before the start.
         self.sync()?;
-        self.start.store(start, Ordering::Release);
-        lock(&self.epochs).cut_start(start);
-        self.write_checkpoint(maintenance, false)?;
+        let before = std::mem::replace(&mut maintenance.start, start);
+        if let Err(error) = self.write_checkpoint(maintenance, false) {
+            maintenance.start = before;
+            return Err(error);
+        }
         self.sync_dir()?;
+        self.start.store(start, Ordering::Release);
+        // Only now: the epochs' file must not forget what a log that still begins earlier holds.
+        lock(&self.epochs).cut_start(start);
         // From here on a crash leaves segments that the next recovery removes.
         let writer = self.lock_writer();
         let segments = self.view();
@@ -143,7 +148,8 @@ impl Log {
         let position = segment.locate(offset, size)?.unwrap_or(size);
         let mut end = offset;
         if let Some(found) = segment.scan(position, size).next() {
-            end = end.min(found?.1.base_offset);
+            // But not before the log's start, which may lie within a batch.
+            end = end.min(found?.1.base_offset).max(start);
         }
         if position == 0 && kept > 1 {
             kept -= 1;
@@ -170,6 +176,7 @@ impl Log {
             clean: false,
         };
         drop(state);
+        self.write_epochs(&mut maintenance)?;
         self.put_checkpoint(&checkpoint)?;
         self.sync_dir()?;
 

@@ -172,7 +172,14 @@ impl State {
         }
     }
 
-    /// Writes both indexes out.
+    /// Writes both indexes of a trusted segment, which were made anew, in one step each.
+    pub fn store_indexes(&mut self, storage: &dyn Storage) -> Result<(), LogError> {
+        let State { offsets, times, .. } = self;
+        offsets.store(storage).map_err(|error| LogError::io("write", offsets.path(), error))?;
+        times.store(storage).map_err(|error| LogError::io("write", times.path(), error))
+    }
+
+    /// Writes out what is new in both indexes.
     pub fn flush_indexes(&mut self, storage: &dyn Storage) -> Result<(), LogError> {
         let State { offsets, times, .. } = self;
         offsets.flush(storage).map_err(|error| LogError::io("write", offsets.path(), error))?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::checkpoint::{self, Checkpoint};
 use super::segment::Segment;
-use super::{Log, Maintenance, epochs, lock};
+use super::{CheckpointFile, Log, Maintenance, epochs, lock};
 use crate::error::LogError;
 use crate::storage::File;
 
@@ -123,7 +123,8 @@ impl Log {
     }
 
     pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
-        self.storage.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
+        let synced = self.storage.sync_dir(&self.dir);
+        synced.map_err(|error| self.poison(&LogError::io("sync", &self.dir, error)))
     }
 
     fn checkpoint_if_due(&self, point: Point) {
@@ -159,9 +160,12 @@ impl Log {
         maintenance: &mut Maintenance,
         clean: bool,
     ) -> Result<(), LogError> {
+        if let Some(reason) = self.poison.get() {
+            return Err(LogError::Poisoned(reason.clone()));
+        }
         let point = self.syncing.point();
         let mut checkpoint = Checkpoint {
-            start: self.start_offset(),
+            start: maintenance.start,
             offset: point.offset,
             segment: point.segment,
             position: point.position,
@@ -184,7 +188,8 @@ impl Log {
                 checkpoint.max_timestamp_offset = state.max_timestamp_offset;
             }
             drop(state);
-            sync_all(&files).map_err(|error| LogError::io("sync the indexes of", &segment.path, error))?;
+            sync_all(&files)
+                .map_err(|error| self.poison(&LogError::io("sync the indexes of", &segment.path, error)))?;
         }
         self.write_epochs(maintenance)?;
         self.put_checkpoint(&checkpoint)?;
@@ -194,17 +199,19 @@ impl Log {
     }
 
     pub(crate) fn put_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
-        let mut exists = lock(&self.checkpoint_exists);
+        let mut file = lock(&self.checkpoint_file);
         checkpoint.write(self.storage.as_ref(), &self.dir)?;
-        *exists = true;
+        if *file == CheckpointFile::Missing {
+            *file = CheckpointFile::Named;
+        }
         Ok(())
     }
 
     /// Sees to it that there is a checkpoint before there are two segments: without one, recovery could not tell a lost
     /// segment from one that a compaction shortened.
     pub(crate) fn ensure_checkpoint(&self, first: &Segment) -> Result<(), LogError> {
-        let mut exists = lock(&self.checkpoint_exists);
-        if *exists {
+        let mut file = lock(&self.checkpoint_file);
+        if *file == CheckpointFile::Lasts {
             return Ok(());
         }
         let start = self.start_offset();
@@ -220,9 +227,11 @@ impl Log {
             cleaned: start,
             clean: false,
         };
-        checkpoint.write(self.storage.as_ref(), &self.dir)?;
+        if *file == CheckpointFile::Missing {
+            checkpoint.write(self.storage.as_ref(), &self.dir)?;
+        }
         self.sync_dir()?;
-        *exists = true;
+        *file = CheckpointFile::Lasts;
         Ok(())
     }
 

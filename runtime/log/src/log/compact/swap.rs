@@ -112,12 +112,21 @@ impl<'a> Output<'a> {
             for segment in group {
                 log.remove_indexes(segment)?;
             }
-            for segment in &group[1..] {
+            // Nothing may be left: then there is no segment either, since an empty file would look like one.
+            let (to, replaced) = match self.written {
+                0 => (None, group),
+                _ => (Some(path_of(&log.dir, self.swap.base, "log")), &group[1..]),
+            };
+            for segment in replaced {
                 log.remove(&segment.path)?;
             }
             log.sync_dir()?;
-            let to = path_of(&log.dir, self.swap.base, "log");
-            storage.rename(&swap, &to).map_err(|error| LogError::io("rename", &path, error))?;
+            match to {
+                None => log.remove(&swap)?,
+                Some(to) => {
+                    storage.rename(&swap, &to).map_err(|error| LogError::io("rename", &path, error))?;
+                }
+            }
             log.sync_dir()
         });
         done.map_err(|error| log.poison(&error))?;
@@ -125,9 +134,9 @@ impl<'a> Output<'a> {
             &mut self.segment,
             Segment::new(&log.dir, self.swap.base, group[0].file.clone()),
         ));
-        // An index is only a help: what cannot be written now is written with the next checkpoint or made again.
-        let flushed = segment.write_state().flush_indexes(storage);
-        if let Err(error) = flushed {
+        // An index is only a help: one that cannot be written stays in memory, and the next recovery makes it again.
+        let stored = segment.write_state().store_indexes(storage);
+        if let Err(error) = stored {
             tracing::warn!(file = %segment.path.display(), %error, "the indexes could not be written");
         }
         let writer = log.lock_writer();

@@ -52,7 +52,7 @@ impl Opening {
         self.rebuild(segment, size)?;
         let mut state = segment.write_state();
         state.note_time(segment.base);
-        state.flush_indexes(self.storage.as_ref())?;
+        state.store_indexes(self.storage.as_ref())?;
         state.size = size;
         state.next_offset = next_base;
         self.next_offset = next_base;
