@@ -40,6 +40,10 @@ pub(crate) struct Partition {
     last_stable_offset: AtomicI64,
     waiters: Waiters,
     gone: AtomicBool,
+    /// The broker stops: nothing is appended any more.
+    closing: AtomicBool,
+    /// When it was compacted last; when it was opened before that.
+    compacted_ms: AtomicI64,
     /// Bytes that a start after a crash would have to check, about.
     unchecked_bytes: AtomicU64,
     unsynced_since_ms: AtomicI64,
@@ -121,6 +125,8 @@ impl Partition {
             last_stable_offset: AtomicI64::new(last_stable),
             waiters: Waiters::default(),
             gone: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            compacted_ms: AtomicI64::new(now_ms()),
             unchecked_bytes: AtomicU64::new(0),
             unsynced_since_ms: AtomicI64::new(i64::MAX),
         })
@@ -174,6 +180,9 @@ impl Partition {
             let mut producers = self.producers();
             if self.gone.load(Ordering::Acquire) {
                 return Err(AppendError::Gone);
+            }
+            if self.closing.load(Ordering::Acquire) {
+                return Err(LogError::Closed.into());
             }
             match producers.check(header, origin, marker, guard) {
                 Verdict::Append => {}
@@ -403,8 +412,11 @@ impl Partition {
 
     /// A checkpoint after which nothing is appended: the next start reads no batch at all.
     pub(super) fn close(&self) -> Result<(), LogError> {
-        self.set_gone();
-        let state = self.producers().clone();
+        let state = {
+            let producers = self.producers();
+            self.closing.store(true, Ordering::Release);
+            producers.clone()
+        };
         self.log.sync()?;
         snapshots::save(&*self.storage, &self.dir, &self.log, &state)?;
         self.log.close()
@@ -413,6 +425,11 @@ impl Partition {
     /// Forgets producers that have been silent for `idle_ms`.
     pub(super) fn expire_producers(&self, now_ms: i64, idle_ms: i64) {
         self.producers().expire(now_ms, idle_ms);
+    }
+
+    /// When it was compacted last, in milliseconds since 1970.
+    pub(super) fn compacted_ms(&self) -> &AtomicI64 {
+        &self.compacted_ms
     }
 
     /// What compaction must know of the producers, as it is now.

@@ -470,3 +470,154 @@ fn settings_of_the_configuration_hold_for_all_topics_and_unknown_ones_are_refuse
     config.topics.settings.insert("retention".into(), "42".into());
     assert!(Store::open_on(Arc::new(Disk), &config).is_err());
 }
+
+/// Lets everything happen that is due at a time, as the thread does.
+fn upkeep_at(fixture: &Fixture, now_ms: i64) {
+    upkeep::Upkeep::new(0).pass(&fixture.store().catalog, now_ms, &|| false);
+}
+
+#[test]
+fn old_records_go_when_their_time_is_over_and_readers_are_told_the_new_start() {
+    let fixture = Fixture::new();
+    let configs = [("retention.ms", "10000"), ("segment.bytes", "100")];
+    let partition = fixture.topic("a", 1, &configs).partition(0).unwrap();
+    for _ in 0..3 {
+        partition.append(&batch_of(&["of the time 1000"]), Origin::Client).unwrap();
+    }
+    assert!(partition.log().segments() > 1);
+    upkeep_at(&fixture, 10_000);
+    assert_eq!(partition.offsets().log_start, 0);
+    upkeep_at(&fixture, 1_000_000);
+    assert_eq!(partition.offsets(), Offsets { log_start: 3, last_stable: 3, high_watermark: 3 });
+    assert_eq!(partition.append(&batch_of(&["x"]), Origin::Client).unwrap().base_offset, 3);
+}
+
+#[test]
+fn the_oldest_records_go_when_there_are_too_many_bytes() {
+    let fixture = Fixture::new();
+    let configs = [("retention.ms", "-1"), ("retention.bytes", "250"), ("segment.bytes", "100")];
+    let partition = fixture.topic("a", 1, &configs).partition(0).unwrap();
+    for _ in 0..10 {
+        partition.append(&batch_of(&["0123456789"]), Origin::Client).unwrap();
+    }
+    upkeep_at(&fixture, 1_000_000);
+    assert!(partition.offsets().log_start > 5);
+    assert!(partition.bytes() >= 250 && partition.bytes() < 500);
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_record_of_each_key_when_enough_is_dirty() {
+    let mut fixture = Fixture::new();
+    let configs = [("cleanup.policy", "compact"), ("segment.bytes", "200"), ("retention.ms", "1")];
+    fixture.topic("a", 1, &configs);
+    {
+        let partition = fixture.store().partition("a", 0).unwrap();
+        for round in 0..10 {
+            for key in ["x", "y"] {
+                let value = format!("{key}{round}");
+                let batch = batch_with(BuilderOptions::default(), &[(Some(key), &value)]);
+                partition.append(&batch, Origin::Client).unwrap();
+            }
+        }
+        upkeep_at(&fixture, 1_000_000);
+        let found = all_values(&partition);
+        assert!(found.len() < 8, "{found:?}");
+        assert!(found.ends_with(&["x9".into(), "y9".into()]), "{found:?}");
+        assert_eq!(partition.offsets().high_watermark, 20);
+    }
+    for clean in [false, true] {
+        if clean {
+            fixture.restart()
+        } else {
+            fixture.reopen()
+        }
+        let partition = fixture.store().partition("a", 0).unwrap();
+        assert!(all_values(&partition).ends_with(&["x9".into(), "y9".into()]));
+    }
+}
+
+/// Reads over the ends of segments.
+fn all_values(partition: &Partition) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut from = partition.offsets().log_start;
+    while from < partition.offsets().high_watermark {
+        found.extend(values(partition, from));
+        let slice = partition.read(from, 1 << 20, Isolation::Uncommitted, true).unwrap().slice;
+        assert!(slice.next_offset_hint() > from);
+        from = slice.next_offset_hint();
+    }
+    found
+}
+
+#[test]
+fn unsynced_records_are_synced_when_the_topic_says_so() {
+    let fixture = Fixture::new();
+    let by_time = fixture.topic("time", 1, &[("flush.ms", "1000")]).partition(0).unwrap();
+    let by_count = fixture.topic("count", 1, &[("flush.messages", "2")]).partition(0).unwrap();
+    for partition in [&by_time, &by_count] {
+        partition.append(&batch_of(&["x"]), Origin::Client).unwrap();
+        assert_eq!(partition.log().synced_offset(), 0);
+    }
+    by_count.append(&batch_of(&["x"]), Origin::Client).unwrap();
+    by_time.flush_old(clock::now_ms());
+    assert_eq!(by_time.log().synced_offset(), 0);
+    by_time.flush_old(clock::now_ms() + 2_000);
+    // The committer works on its own threads; waiting for it is waiting for the same sync.
+    for (partition, end) in [(&by_time, 1), (&by_count, 2)] {
+        let (send, receive) = std::sync::mpsc::channel();
+        partition.when_committed(end, Box::new(move |result| send.send(result.is_ok()).unwrap()));
+        assert!(receive.recv().unwrap());
+    }
+}
+
+#[test]
+fn a_checkpoint_leaves_little_to_do_for_the_next_start() {
+    let mut fixture = Fixture::new();
+    fixture.topic("a", 1, &[]);
+    {
+        let partition = fixture.store().partition("a", 0).unwrap();
+        for sequence in 0..3 {
+            partition.append(&idempotent(3, sequence, &["x"]), Origin::Client).unwrap();
+            partition.checkpoint().unwrap();
+        }
+        assert_eq!(partition.unchecked_bytes(), 0);
+        let names = Disk.list(partition.dir()).unwrap();
+        let mut snapshots: Vec<_> = names.iter().filter(|name| name.ends_with(".snapshot")).collect();
+        snapshots.sort();
+        assert_eq!(snapshots, ["00000000000000000002.snapshot", "00000000000000000003.snapshot"]);
+    }
+    // The newest snapshot is damaged: the one before it and the log say the same.
+    let dir = fixture.store().partition("a", 0).unwrap().dir().to_owned();
+    std::fs::write(dir.join("00000000000000000003.snapshot"), b"damaged").unwrap();
+    fixture.reopen();
+    let partition = fixture.store().partition("a", 0).unwrap();
+    assert_eq!(partition.append(&idempotent(3, 2, &["x"]), Origin::Client).unwrap().base_offset, 2);
+    assert_eq!(partition.append(&idempotent(3, 3, &["x"]), Origin::Client).unwrap().base_offset, 3);
+}
+
+#[test]
+fn silent_producers_are_forgotten() {
+    let fixture = Fixture::new();
+    let partition = fixture.topic("a", 1, &[]).partition(0).unwrap();
+    partition.append(&idempotent(3, 0, &["x"]), Origin::Client).unwrap();
+    assert_eq!(partition.producer_views().len(), 1);
+    upkeep_at(&fixture, clock::now_ms() + 86_400_001);
+    assert_eq!(partition.producer_views().len(), 0);
+}
+
+/// Thousands of partitions come back in order, and with what was in them.
+#[test]
+fn many_partitions_are_opened_side_by_side() {
+    let mut fixture = Fixture::new();
+    fixture.topic("many", 300, &[]);
+    for index in [0, 150, 299] {
+        let partition = fixture.store().partition("many", index).unwrap();
+        partition.append(&batch_of(&[&index.to_string()]), Origin::Client).unwrap();
+    }
+    fixture.reopen();
+    let topic = fixture.store().topic("many").unwrap();
+    assert!(topic.partitions().iter().enumerate().all(|(at, partition)| partition.index == at as i32));
+    for index in [0, 150, 299] {
+        assert_eq!(values(&topic.partition(index).unwrap(), 0), [index.to_string()]);
+    }
+}

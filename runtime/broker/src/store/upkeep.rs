@@ -4,6 +4,7 @@
 //!
 //! [`Upkeep::pass`] is told the time, so that tests need no waiting.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -110,10 +111,18 @@ pub(super) fn delete_old(partition: &Partition, now_ms: i64) -> Result<(), LogEr
     Ok(())
 }
 
-/// Compacts a partition of a compacted topic when it is worth it.
+/// Compacts a partition of a compacted topic when it is worth it: when enough of it is not compacted yet, or has not been
+/// for too long.
 pub(super) fn compact(partition: &Partition, now_ms: i64) -> Result<(), LogError> {
     let settings = partition.settings();
     if !settings.cleanup.compact {
+        return Ok(());
+    }
+    let before = partition.offsets().last_stable;
+    let dirty = partition.log().dirty(before);
+    let waited_ms = now_ms.saturating_sub(partition.compacted_ms().load(Ordering::Relaxed));
+    let overdue = settings.max_compaction_lag_ms.is_some_and(|lag_ms| waited_ms >= lag_ms);
+    if dirty.dirty_bytes == 0 || (dirty.ratio() < settings.min_cleanable_dirty_ratio && !overdue) {
         return Ok(());
     }
     let producers = partition.producers_now();
@@ -121,9 +130,10 @@ pub(super) fn compact(partition: &Partition, now_ms: i64) -> Result<(), LogError
         now_ms,
         min_lag_ms: settings.min_compaction_lag_ms,
         delete_retention_ms: settings.delete_retention_ms,
-        before: partition.offsets().last_stable,
+        before,
         is_aborted: &|producer_id, offset| producers.is_aborted(producer_id, offset),
     })?;
+    partition.compacted_ms().store(now_ms, Ordering::Relaxed);
     tracing::debug!(topic = &*partition.topic, partition = partition.index, ?compacted, "compacted");
     Ok(())
 }

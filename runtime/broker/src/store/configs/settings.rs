@@ -44,7 +44,11 @@ impl TopicSettings {
     pub(crate) fn log_config(&self) -> LogConfig {
         LogConfig {
             segment_bytes: self.segment_bytes,
-            segment_ms: Some(self.segment_ms),
+            // What is appended to is never compacted, so it must end before its records are overdue.
+            segment_ms: Some(match self.max_compaction_lag_ms {
+                Some(lag_ms) if self.cleanup.compact => self.segment_ms.min(lag_ms),
+                _ => self.segment_ms,
+            }),
             index_interval_bytes: self.index_interval_bytes,
             retention_ms: self.retention_ms.filter(|_| self.cleanup.delete),
             retention_bytes: self.retention_bytes.filter(|_| self.cleanup.delete),
