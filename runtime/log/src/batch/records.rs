@@ -81,6 +81,16 @@ impl Records {
         &self.header
     }
 
+    /// The decompressed bytes, in which the slices of all records lie.
+    pub fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    /// The same bytes, for whoever keeps places in them instead of slices.
+    pub fn into_plain(self) -> Vec<u8> {
+        self.plain
+    }
+
     /// The records in order; stops after the first error.
     pub fn iter(&self) -> impl Iterator<Item = Result<Record<'_>, BatchError>> {
         Walk::new(&self.header, &self.plain)
