@@ -121,16 +121,34 @@ fn expected_fields(message: &str) -> BTreeSet<String> {
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn context(state: &Path) -> Context {
+fn context() -> Context {
     Context {
         name: "part".to_owned(),
         agent: "main".to_owned(),
-        state_dir: state.to_owned(),
+        state_dir: Path::new("/nowhere/state").to_owned(),
         slots: Arc::default(),
         functions: flow_stdlib::registry().functions,
         secrets: Arc::default(),
         host: "localhost".to_owned(),
         services: Default::default(),
+    }
+}
+
+fn is_of_topics(kind: &Declared) -> bool {
+    matches!(kind.word.as_str(), "topic" | "consumer")
+}
+
+/// What the compiler adds to the settings of a topic and of its readers.
+fn added(word: &str) -> Vec<(String, Value)> {
+    match word {
+        "topic" => vec![("cluster".to_owned(), json!("events"))],
+        "consumer" => vec![
+            ("cluster".to_owned(), json!("events")),
+            ("topic".to_owned(), json!("orders")),
+            ("group".to_owned(), json!("billing")),
+            ("transactional".to_owned(), json!(false)),
+        ],
+        _ => Vec::new(),
     }
 }
 
@@ -142,10 +160,13 @@ fn what_is_declared_can_be_built_and_what_can_be_built_is_declared() {
         ("source", registry.sources.keys().copied().collect()),
         ("channel", registry.channels.keys().copied().collect()),
         ("sink", registry.sinks.keys().copied().collect()),
+        ("cluster", registry.services.keys().copied().collect()),
         ("interceptor", registry.interceptors.names().collect()),
         ("fn", registry.functions.names().collect()),
     ]);
-    for (word, built) in built {
+    for (word, mut built) in built {
+        // What is written to a topic enters a channel, and a reader of one is a source; they have words of their own.
+        built.retain(|name| !kinds.iter().any(|kind| is_of_topics(kind) && kind.name == *name));
         let of_word = || kinds.iter().filter(|kind| kind.word == word);
         let present: BTreeSet<&str> =
             of_word().filter(|kind| !kind.absent).map(|kind| kind.name.as_str()).collect();
@@ -165,10 +186,7 @@ fn no_kind_is_declared_twice() {
 #[test]
 fn declared_settings_are_the_settings_of_the_code() {
     let registry = flow_stdlib::registry();
-    // Channels take their place when they are built.
-    let state = tempfile::tempdir().unwrap();
-    let context = context(&state.path().join("part"));
-    let database = state.path().join("buf.db");
+    let context = context();
     let slots = ["h".to_owned(), "k".to_owned()];
     let lower_context =
         LowerContext { slots: &slots, name: "part", origin: OriginId(0), functions: &registry.functions };
@@ -178,9 +196,9 @@ fn declared_settings_are_the_settings_of_the_code() {
         let build = |settings: &Settings| -> Result<(), String> {
             let said = |fault: Fault| fault.message;
             match kind.word.as_str() {
-                "source" => registry.sources[name](settings, &context).map(drop).map_err(said),
+                "source" | "consumer" => registry.sources[name](settings, &context).map(drop).map_err(said),
                 "sink" => registry.sinks[name](settings, &context).map(drop).map_err(said),
-                "channel" => registry.channels[name](settings, &context).map(drop).map_err(said),
+                "channel" | "topic" => registry.channels[name](settings, &context).map(drop).map_err(said),
                 "interceptor" => {
                     let lower = registry.interceptors.get(name).expect("it is registered");
                     let lowered = lower(settings, &lower_context).map_err(|error| error.message)?;
@@ -191,34 +209,42 @@ fn declared_settings_are_the_settings_of_the_code() {
                 _ => Ok(()),
             }
         };
-        if !matches!(kind.word.as_str(), "source" | "sink" | "channel" | "interceptor") {
+        let words = ["source", "sink", "channel", "interceptor", "topic", "consumer"];
+        if !words.contains(&kind.word.as_str()) {
             continue;
         }
         *checked.entry(kind.word.clone()).or_default() += 1;
-        let mut settings: Settings =
+        let settings: Settings =
             kind.settings.iter().map(|(name, ty)| (name.clone(), example(name, ty))).collect();
-        if kind.word == "channel" && settings.contains_key("path") {
-            settings.insert("path".to_owned(), json!(database));
-        }
+        let added = added(&kind.word);
+        let settings: Settings = settings.into_iter().chain(added.clone()).collect();
         let what = format!("{} {}", kind.word, kind.name);
-        build(&settings).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+        // Here is no cluster, and that is found out when the settings are understood.
+        match build(&settings) {
+            Err(fault) if is_of_topics(&kind) => assert!(fault.contains("no service"), "{what}: {fault}"),
+            built => built.unwrap_or_else(|fault| panic!("{what}: {fault}")),
+        }
         // Absent settings are null and stand there all the same, so one less must be noticed.
         let required: Vec<_> = kind.settings.iter().filter(|(_, ty)| !ty.contains('?')).collect();
         for (name, _) in required {
             let mut less = settings.clone();
             less.shift_remove(name);
-            assert!(build(&less).is_err(), "{what} does not read `{name}`, or gives it a default of its own");
+            let refused = build(&less).is_err_and(|fault| !fault.contains("no service"));
+            assert!(refused, "{what} does not read `{name}`, or gives it a default of its own");
         }
         // One more must be noticed, too; what is said of it names every field there is.
         let mut more = settings.clone();
         more.insert("unheard_of".to_owned(), Value::Null);
         let message = build(&more).expect_err(&what);
         let fields = expected_fields(&message);
-        let names: BTreeSet<String> = kind.settings.iter().map(|(name, _)| name.clone()).collect();
+        let own = kind.settings.iter().map(|(name, _)| name.clone());
+        let names: BTreeSet<String> = own.chain(added.into_iter().map(|(name, _)| name)).collect();
         assert_eq!(names, fields, "declared on the left, in the code on the right: {what}: {message}");
     }
     assert!(
-        ["source", "sink", "channel", "interceptor"].iter().all(|word| checked[*word] > 0),
+        ["source", "sink", "channel", "interceptor", "topic", "consumer"]
+            .iter()
+            .all(|word| checked[*word] > 0),
         "{checked:?}"
     );
 }

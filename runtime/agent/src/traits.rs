@@ -30,6 +30,12 @@ pub trait Channel: Send + Sync {
     /// Takes the batch if there is room now.
     fn try_put(&self, batch: Batch) -> Result<(), Rejected>;
 
+    /// Rows that the channel can never take, with the reason of each (larger than it holds): they are kept as dead
+    /// letters, and what is put is the rest.
+    fn unfit(&self, _batch: &Batch) -> Vec<(u32, String)> {
+        Vec::new()
+    }
+
     /// The next events, at most `events_max` of them (one event is always given, whatever its size), waiting
     /// until there are some. `None`: closed and empty. Cancel safe: a wait that is given up takes nothing.
     async fn take(&self, events_max: usize) -> Result<Option<Box<dyn Transaction>>, ChannelError>;

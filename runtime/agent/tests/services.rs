@@ -79,6 +79,11 @@ impl Channel for Wall {
         Ok(())
     }
 
+    fn unfit(&self, batch: &Batch) -> Vec<(u32, String)> {
+        let long = batch.rows.iter().filter(|&&row| batch.body(row).len() > 10);
+        long.map(|&row| (row, "too long".to_owned())).collect()
+    }
+
     fn try_put(&self, batch: Batch) -> Result<(), Rejected> {
         Err(Rejected { batch, closed: false })
     }
@@ -231,4 +236,21 @@ async fn a_channel_that_cannot_go_on_ends_the_run() {
     assert!(end.failed);
     assert_eq!(end.faults[0].fault.message, "the log is poisoned");
     assert_eq!(shelf(world.id).said().last().unwrap(), "shutdown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_never_fit_are_kept_aside() {
+    let world = World::new();
+    let running = start(&writing(&world), service(&world, true), &world).await.unwrap();
+    world.send("in", &["short", "much too long to fit", "fits"]);
+    world.act("in", Act::Finish);
+    assert!(!running.wait().await.failed);
+    assert!(shelf(world.id).said().contains(&"put 2".to_owned()));
+    assert_eq!(lock(&world.receipts)[0].try_recv(), Ok(Outcome::Delivered));
+    let dead = world.dead("orders");
+    assert_eq!(dead.len(), 1);
+    assert_eq!(
+        (dead[0]["error"].as_str(), dead[0]["body"].as_str()),
+        (Some("too long"), Some("much too long to fit"))
+    );
 }

@@ -31,6 +31,12 @@ pub enum StartError {
     Tls { name: String, reason: String },
     #[error("`{path}` cannot be used: {error}")]
     File { path: std::path::PathBuf, error: std::io::Error },
+    /// Another process, or another place in this one, works in the data directory (F0811).
+    #[error("`{}` is in use{}", dir.display(), process.map_or(String::new(), |id| format!(" by process {id}")))]
+    Held { dir: std::path::PathBuf, process: Option<u32> },
+    /// A newer program wrote the data directory (F0813).
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Newer { path: std::path::PathBuf, reason: String },
     #[error("{0}")]
     Config(String),
 }

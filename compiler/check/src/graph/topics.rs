@@ -13,6 +13,9 @@ use crate::model::{AgentId, Component, ComponentId, FlowId, Word};
 
 pub(crate) fn check(context: &Context<'_>, out: &mut Vec<Diagnostic>) {
     for (id, part) in context.parts().filter(|(_, part)| !part.poisoned) {
+        if matches!(part.word, Word::Topic | Word::Cluster) {
+            check_limits(part, out);
+        }
         match part.word {
             Word::Topic => check_topic(context, id, part, out),
             Word::Consumer => check_workers(context, part, out),
@@ -45,6 +48,22 @@ fn check_topic(context: &Context<'_>, id: ComponentId, part: &Component, out: &m
                 .also(first.span, "this one?")
                 .also(second.span, "or this one?")
                 .help(format!("`topic {} on {}`", part.name, first.name)),
+        );
+    }
+}
+
+/// A topic forgets by time and size; how many events that are nobody counts.
+fn check_limits(part: &Component, out: &mut Vec<Diagnostic>) {
+    let events = part.settings.get("retention").and_then(|limits| limits.get("events")?.as_u64());
+    if events.is_some() {
+        out.push(
+            Diagnostic::new(
+                Code::F0201,
+                place(part, "retention"),
+                "`retention` is a time, a size or both, not a number of events",
+            )
+            .label("a number of events")
+            .help("`retention: 3d or 200GiB`"),
         );
     }
 }

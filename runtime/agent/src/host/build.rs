@@ -390,6 +390,7 @@ impl<'a> Builder<'a> {
                 name: Arc::from(shape::target_name(self.agent, output.to)),
                 optional: output.optional,
                 origin: output.origin,
+                place: self.place(output.origin),
                 events: Count::default(),
                 bytes: Count::default(),
                 dropped: Count::default(),

@@ -40,6 +40,8 @@ pub(super) struct Port {
     pub name: Arc<str>,
     pub optional: bool,
     pub origin: OriginId,
+    /// The arrow in the text.
+    pub place: String,
     pub events: Count,
     pub bytes: Count,
     pub dropped: Count,
@@ -121,6 +123,7 @@ impl Pipe {
                 let what = format!("program `{}` has no output {output}", self.name);
                 return Err(self.lost(Fault::new(what).code("F1109")));
             };
+            let batch = self.fitting(port, batch).map_err(|fault| self.lost(fault))?;
             match &port.to {
                 PortTarget::Sink(_) => sinks.push((output, batch)),
                 PortTarget::Channel(channel) if port.optional => optional.push((port, channel, batch)),
@@ -138,6 +141,25 @@ impl Pipe {
             }
         }
         Ok(sinks)
+    }
+
+    /// Without the rows that the target can never take; those are kept as dead letters.
+    fn fitting(&self, port: &Port, mut batch: Batch) -> Result<Batch, Fault> {
+        let PortTarget::Channel(channel) = &port.to else { return Ok(batch) };
+        let unfit = channel.unfit(&batch);
+        if unfit.is_empty() {
+            return Ok(batch);
+        }
+        let letters = unfit.iter().map(|(row, why)| Letter {
+            batch: &batch,
+            row: *row,
+            error: why,
+            place: &port.place,
+        });
+        let written = self.dead.write(&port.name, letters, self.reporter.now_ms())?;
+        self.counts.dead_letters.add(written);
+        batch.rows.retain(|row| !unfit.iter().any(|(unfit, _)| unfit == row));
+        Ok(batch)
     }
 
     /// Writes rows to the dead-letter store and marks their share done.

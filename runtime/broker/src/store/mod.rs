@@ -25,7 +25,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flow_log::{Committer, DirLock, Disk, Storage};
+use flow_log::{Committer, DirLock, Disk, LockError, Storage};
 use uuid::Uuid;
 
 // Handlers to come use all of them.
@@ -40,7 +40,7 @@ pub(crate) use validate::{AppendError, check_single};
 pub(crate) use wake::Waiter;
 
 use self::configs::{BrokerSettings, Overrides};
-use self::meta::{META_FILE, META_VERSION, Meta};
+use self::meta::{META_FILE, META_VERSION, Meta, MetaError};
 use self::upkeep::UpkeepThread;
 use crate::broker::StartError;
 use crate::config::BrokerConfig;
@@ -75,8 +75,10 @@ impl Store {
         let config = config.clone();
         tokio::task::spawn_blocking(move || {
             raise_file_limit();
-            let lock =
-                DirLock::take(&config.data_dir).map_err(|error| StartError::Config(error.to_string()))?;
+            let lock = DirLock::take(&config.data_dir).map_err(|error| match error {
+                LockError::Held { dir, process } => StartError::Held { dir, process },
+                LockError::Io { .. } => StartError::Config(error.to_string()),
+            })?;
             let store = Store::open_on(Arc::new(Disk), &config)?;
             let upkeep = UpkeepThread::start(Arc::clone(&store.catalog))
                 .map_err(|error| StartError::Config(format!("cannot start a thread: {error}")))?;
@@ -137,8 +139,10 @@ fn read_meta(storage: &dyn Storage, dir: &Path, cluster_id: Option<&str>) -> Res
     let text = files::read_file(storage, &path, META_BYTES_MAX)
         .map_err(|error| StartError::File { path: path.clone(), error })?;
     let mut meta = match text {
-        Some(text) => meta::decode_meta(&text)
-            .map_err(|error| StartError::Config(format!("`{}` cannot be used: {error}", path.display())))?,
+        Some(text) => meta::decode_meta(&text).map_err(|error| match error {
+            MetaError::Newer { .. } => StartError::Newer { path: path.clone(), reason: error.to_string() },
+            other => StartError::Config(format!("`{}` cannot be used: {other}", path.display())),
+        })?,
         None => {
             let meta = Meta {
                 version: META_VERSION,

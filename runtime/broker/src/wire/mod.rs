@@ -9,7 +9,6 @@ mod pipeline;
 mod server;
 mod session;
 pub(crate) mod shape;
-mod tls;
 mod transport;
 
 pub(crate) use server::{Listener, Server};

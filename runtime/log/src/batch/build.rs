@@ -51,12 +51,7 @@ pub struct Builder {
 
 impl Builder {
     pub fn new(options: BuilderOptions) -> Builder {
-        Builder::reuse(options, Vec::with_capacity(1024))
-    }
-
-    /// As [`Builder::new`], in the memory of an earlier batch, whose content is lost.
-    pub fn reuse(options: BuilderOptions, mut bytes: Vec<u8>) -> Builder {
-        bytes.clear();
+        let mut bytes = Vec::with_capacity(1024);
         bytes.resize(HEADER_BYTES, 0);
         Builder { options, bytes, count: 0, base_timestamp: None, max_timestamp: -1, delete_horizon: false }
     }

@@ -10,7 +10,7 @@ mod varint;
 
 pub use build::{Builder, BuilderOptions, EndMarker, control_type, end_marker};
 pub use compression::Compression;
-pub use records::{Record, RecordHeaders, Records, RecordsSummary, check_records};
+pub use records::{Record, RecordHeaders, Records, RecordsSummary, check_records, records_in};
 
 /// Length of the fixed part of a batch, from the base offset to the number of records.
 pub const HEADER_BYTES: usize = 61;

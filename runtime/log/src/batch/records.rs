@@ -81,12 +81,7 @@ impl Records {
         &self.header
     }
 
-    /// The decompressed bytes, in which the slices of all records lie.
-    pub fn plain(&self) -> &[u8] {
-        &self.plain
-    }
-
-    /// The same bytes, for whoever keeps places in them instead of slices.
+    /// The decompressed records, for [`records_in`].
     pub fn into_plain(self) -> Vec<u8> {
         self.plain
     }
@@ -95,6 +90,15 @@ impl Records {
     pub fn iter(&self) -> impl Iterator<Item = Result<Record<'_>, BatchError>> {
         Walk::new(&self.header, &self.plain)
     }
+}
+
+/// The records in the decompressed payload of a batch with this header, in order; stops after the first error. For
+/// who keeps the bytes elsewhere: the slices of a record lie in `plain`.
+pub fn records_in<'a>(
+    header: &'a Header,
+    plain: &'a [u8],
+) -> impl Iterator<Item = Result<Record<'a>, BatchError>> {
+    Walk::new(header, plain)
 }
 
 /// What [`check_records`] has seen.
