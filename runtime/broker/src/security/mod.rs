@@ -8,6 +8,7 @@ mod principal;
 mod sasl;
 pub(crate) mod scram;
 mod state;
+pub(crate) mod x509;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;

@@ -73,17 +73,22 @@ pub(super) async fn serve(
 ) -> Result<(), Closed> {
     stream.set_nodelay(true)?;
     let local_ip = stream.local_addr()?.ip();
+    let timeout = Duration::from_millis(broker.config.limits.authentication_timeout_ms);
+    let transport = tokio::select! {
+        transport = tokio::time::timeout(timeout, listener.transport(stream)) => {
+            transport.map_err(|_| Closed::Late("the TLS handshake"))??
+        }
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let principal = (!broker.security.authenticates()).then(|| transport.principal());
     let now = Instant::now();
     let mut connection = Connection {
-        session: Arc::new(Session::new(
-            (!broker.security.authenticates()).then(Principal::anonymous),
-            local_ip,
-        )),
+        session: Arc::new(Session::new(principal, local_ip)),
         broker,
         listener,
         memory,
         peer,
-        transport: Transport::Plain(stream),
+        transport,
         input: Input::default(),
         grant: Grant::None,
         pipeline: Pipeline::default(),

@@ -9,6 +9,7 @@ mod pipeline;
 mod server;
 mod session;
 pub(crate) mod shape;
+mod tls;
 mod transport;
 
 pub(crate) use server::{Listener, Server};

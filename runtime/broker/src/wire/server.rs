@@ -1,12 +1,16 @@
 //! The listeners: binding, accepting, counting connections, stopping.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Closed, MEMORY_UNIT_BYTES};
+use super::tls;
+use super::transport::Transport;
 use crate::broker::{Broker, StartError};
 use crate::config::{BrokerConfig, ListenerConfig};
 
@@ -19,9 +23,18 @@ pub(crate) struct Listener {
     /// With its real port.
     pub address: SocketAddr,
     pub advertised_port: u16,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Listener {
+    /// The connection's byte stream: behind a TLS listener, after the handshake.
+    pub(super) async fn transport(&self, stream: TcpStream) -> io::Result<Transport> {
+        Ok(match &self.tls {
+            None => Transport::Plain(stream),
+            Some(acceptor) => Transport::Tls(Box::new(acceptor.accept(stream).await?)),
+        })
+    }
+
     /// The host that a client is told that reached this machine at `local`. A listener on all addresses has none of its
     /// own to tell.
     pub(crate) fn advertised_host(&self, local: IpAddr) -> String {
@@ -57,6 +70,7 @@ impl Server {
             listeners.push(Arc::new(Listener {
                 config: config.clone(),
                 address,
+                tls: config.tls.as_ref().map(|tls| tls::acceptor(&config.name, tls)).transpose()?,
                 advertised_port: config.advertised_port.unwrap_or(address.port()),
             }));
             sockets.push(socket);

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::security::{Principal, x509};
+
 /// What a plain connection is read with when nothing is known of what comes: many small requests at once, or the start
 /// of a large one.
 pub(super) const READ_BYTES: usize = 64 << 10;
@@ -21,6 +23,16 @@ pub(super) enum Transport {
 }
 
 impl Transport {
+    /// Who is at the other end, where no SASL asks: the subject of the client's certificate, if it had to show one.
+    pub(super) fn principal(&self) -> Principal {
+        let certificate = match self {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
+        };
+        let subject = certificate.and_then(|certificate| x509::subject(certificate));
+        subject.map_or_else(Principal::anonymous, |subject| Principal::user(&subject))
+    }
+
     /// Reads at most `max` bytes behind what `buffer` has; 0 at the end. Memory is taken when there is something to read,
     /// so that an idle connection holds none.
     pub(super) fn poll_read(

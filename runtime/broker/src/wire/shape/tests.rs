@@ -185,26 +185,6 @@ macro_rules! check {
     }};
 }
 
-/// The newest version that may be advertised where the decoder knows later ones than Kafka 3.9.
-fn newest(key: i16) -> i16 {
-    match key {
-        0 => 11,
-        1 => 16,
-        2 => 9,
-        3 => 12,
-        10 => 5,
-        15 => 5,
-        22 => 5,
-        24 | 25 | 26 | 28 => 4,
-        29..=31 => 3,
-        60 => 1,
-        45 => 0,
-        66 => 1,
-        68 | 69 => 0,
-        _ => MAX,
-    }
-}
-
 #[test]
 fn tables_agree_with_the_decoder_for_every_api_and_version() {
     let checked = check!(
