@@ -22,5 +22,6 @@ pub use config::{
     AuthorizerConfig, BrokerConfig, Limits, ListenerConfig, TlsConfig, TopicDefaults, UserConfig,
 };
 pub use local::{LocalError, LocalPartition, LocalRead, LocalTopic, readable};
+pub use transactions::{GroupOffsets, LocalTransaction, LocalTransactions, TransactionError};
 #[doc(hidden)]
 pub use wire::check_request;

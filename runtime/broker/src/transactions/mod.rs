@@ -5,6 +5,7 @@ mod coordinator;
 mod hanging;
 mod host;
 mod ids;
+mod local;
 pub(crate) mod markers;
 pub(crate) mod offsets;
 mod records;
@@ -12,4 +13,6 @@ mod transaction;
 
 pub(crate) use coordinator::{Filter, View};
 pub(crate) use host::Transactions;
+pub use local::{LocalTransaction, LocalTransactions, TransactionError};
+pub use offsets::GroupOffsets;
 pub(crate) use transaction::{Producer, State, TopicPartition};

@@ -9,8 +9,9 @@
 use super::begin::check_id;
 use super::*;
 
-/// The longest a transaction of this process is said to last: it lives and dies with its owner.
-const TIMEOUT_MS: i32 = i32::MAX;
+/// How long a transaction of this process is said to last: it lives and dies with its owner. No client may ask for as
+/// much, so the record of an id tells whose it was.
+pub(super) const TIMEOUT_MS: i32 = i32::MAX;
 
 /// What the owner of a transactional id in this process has going on.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ mod begin;
 mod end;
 mod local;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod view;
 

@@ -682,3 +682,21 @@ fn a_local_decision_that_is_refused_can_be_tried_again_or_aborted() {
     assert_eq!(bench.end_local("flow", next, false), Err(ResponseError::CoordinatorNotAvailable));
     assert!(bench.marks.is_empty());
 }
+
+/// A client took over a transactional id of this process and was given an epoch that the process had used already,
+/// because that epoch was in no record yet: its first batch was taken for a repeat, and lost. It gets another id now.
+#[test]
+fn a_client_that_follows_a_local_owner_shares_no_epoch_with_it() {
+    for restarts in [false, true] {
+        let mut bench = Bench::new();
+        let first = bench.open_local("flow").expect("opened");
+        assert!(bench.add_local("flow", first, &["a"]).is_ok());
+        let second = bench.end_local("flow", first, false).expect("aborted");
+        assert_eq!(second, bumped(first));
+        if restarts {
+            bench = bench.restart();
+        }
+        assert_eq!(bench.init_as("flow", Some(first)), Err(ResponseError::ProducerFenced));
+        assert!(bench.init("flow").expect("a producer").id > first.id);
+    }
+}
