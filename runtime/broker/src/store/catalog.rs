@@ -121,7 +121,7 @@ impl Catalog {
         let topics = catalog.meta().topics.clone();
         let jobs: Vec<(&TopicMeta, i32)> =
             topics.iter().flat_map(|topic| (0..topic.partitions).map(move |index| (topic, index))).collect();
-        let mut opened = catalog.open_partitions(&jobs)?.into_iter();
+        let mut opened = catalog.open_partitions(&jobs, false)?.into_iter();
         for topic in &topics {
             let partitions = opened.by_ref().take(topic.partitions as usize).collect();
             catalog.insert(topic, partitions);
@@ -216,8 +216,8 @@ impl Catalog {
             configs: new.configs.clone(),
         };
         let jobs: Vec<(&TopicMeta, i32)> = (0..partitions).map(|index| (&topic, index)).collect();
-        let undo = || (0..partitions).for_each(|index| self.doom(&topic.name, index));
-        let opened = self.open_partitions(&jobs).inspect_err(|_| undo())?;
+        let undo = || (0..partitions).for_each(|index| self.doom_own(&topic.name, topic.id, index));
+        let opened = self.open_partitions(&jobs, true).inspect_err(|_| undo())?;
         let mut next = meta.clone();
         next.topics.push(topic.clone());
         self.write_meta(&mut meta, next).inspect_err(|_| undo())?;
@@ -285,8 +285,8 @@ impl Catalog {
         grown.partitions = count;
         let grown = grown.clone();
         let jobs: Vec<(&TopicMeta, i32)> = (known..count).map(|index| (&grown, index)).collect();
-        let undo = || (known..count).for_each(|index| self.doom(name, index));
-        let opened = self.open_partitions(&jobs).inspect_err(|_| undo())?;
+        let undo = || (known..count).for_each(|index| self.doom_own(name, topic.id, index));
+        let opened = self.open_partitions(&jobs, true).inspect_err(|_| undo())?;
         self.write_meta(&mut meta, next).inspect_err(|_| undo())?;
         topic.add_partitions(opened);
         Ok(())
@@ -381,8 +381,12 @@ impl Catalog {
         Ok(())
     }
 
-    /// Opens partitions, several at a time when there are many, in the order asked for.
-    fn open_partitions(&self, jobs: &[(&TopicMeta, i32)]) -> Result<Vec<Arc<Partition>>, TopicError> {
+    /// Opens partitions, several at a time when there are many, in the order asked for. `fresh` ones are new.
+    fn open_partitions(
+        &self,
+        jobs: &[(&TopicMeta, i32)],
+        fresh: bool,
+    ) -> Result<Vec<Arc<Partition>>, TopicError> {
         let settings = self.broker_settings();
         let open = |part: &[(&TopicMeta, i32)]| {
             let mut opened = Vec::with_capacity(part.len());
@@ -396,7 +400,13 @@ impl Catalog {
                         Arc::from(topic.name.as_str()),
                     )),
                 };
-                opened.push(self.open_partition(Arc::clone(name), topic.id, index, Arc::clone(parsed))?);
+                opened.push(self.open_partition(
+                    Arc::clone(name),
+                    topic.id,
+                    index,
+                    Arc::clone(parsed),
+                    fresh,
+                )?);
             }
             Ok(opened)
         };
@@ -431,6 +441,7 @@ impl Catalog {
         topic_id: Uuid,
         index: i32,
         settings: Arc<configs::TopicSettings>,
+        fresh: bool,
     ) -> Result<Arc<Partition>, TopicError> {
         let dir = self.dir.join(names::partition_dir(&topic, index));
         let failed = |error: &dyn std::fmt::Display| {
@@ -439,8 +450,12 @@ impl Catalog {
         self.storage.create_dir(&dir).map_err(|error| failed(&error))?;
         let metadata = dir.join(PARTITION_METADATA);
         let text = meta::encode_partition_metadata(topic_id);
-        let known = super::files::read_file(&*self.storage, &metadata, meta::PARTITION_METADATA_BYTES_MAX);
-        if known.map_err(|error| failed(&error))?.as_deref() != Some(text.as_bytes()) {
+        let read = || super::files::read_file(&*self.storage, &metadata, meta::PARTITION_METADATA_BYTES_MAX);
+        let known = read().map_err(|error| failed(&error))?;
+        if known.as_deref() != Some(text.as_bytes()) {
+            if fresh || known.is_some() {
+                self.empty_dir(&dir, known.is_some()).map_err(|error| failed(&error))?;
+            }
             replace_file(&*self.storage, &metadata, text.as_bytes()).map_err(|error| failed(&error))?;
         }
         let opening = Opening {
@@ -453,6 +468,42 @@ impl Catalog {
             settings,
         };
         Partition::open(opening).map(Arc::new).map_err(|error: LogError| failed(&error))
+    }
+
+    /// Empties a directory that another topic of the same name left because it could not be moved away, or a creation that
+    /// a crash ended. Its metadata goes last, so that whose it is stays known until then.
+    fn empty_dir(&self, dir: &Path, has_metadata: bool) -> io::Result<()> {
+        let mut names = self.storage.list(dir)?;
+        names.retain(|name| name != PARTITION_METADATA);
+        for name in names.iter().filter(|name| name.ends_with(".log") && !has_metadata) {
+            if !self.storage.open(&dir.join(name))?.is_empty()? {
+                let reason = "it holds records and says of no topic that they are its own";
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    format!("`{}`: {reason}", dir.display()),
+                ));
+            }
+        }
+        for name in &names {
+            self.storage.remove(&dir.join(name))?;
+        }
+        // Before anything new is in it: what was removed must not come back beside it.
+        if names.is_empty() { Ok(()) } else { self.storage.sync_dir(dir) }
+    }
+
+    /// [`Catalog::doom`] of a directory that says it belongs to this very topic.
+    fn doom_own(&self, topic: &str, id: Uuid, index: i32) {
+        if self.owner_of(&self.dir.join(names::partition_dir(topic, index))) == Some(id) {
+            self.doom(topic, index);
+        }
+    }
+
+    /// The topic that a partition's directory says it belongs to.
+    fn owner_of(&self, dir: &Path) -> Option<Uuid> {
+        let path = dir.join(PARTITION_METADATA);
+        let text =
+            super::files::read_file(&*self.storage, &path, meta::PARTITION_METADATA_BYTES_MAX).ok()??;
+        meta::decode_partition_metadata(&String::from_utf8_lossy(&text))
     }
 
     /// Gives a partition's directory a name that nothing looks for, and marks it for removal.
@@ -483,11 +534,7 @@ impl Catalog {
                 continue;
             }
             let Some((topic, index)) = names::parse_partition_dir(&name) else { continue };
-            let bytes_max = meta::PARTITION_METADATA_BYTES_MAX;
-            let id = super::files::read_file(&*self.storage, &dir.join(PARTITION_METADATA), bytes_max)
-                .ok()
-                .flatten()
-                .and_then(|text| meta::decode_partition_metadata(&String::from_utf8_lossy(&text)));
+            let id = self.owner_of(&dir);
             let known = listed.get(topic);
             match (id, known) {
                 (Some(id), Some(known)) if id == known.id && index < known.partitions => {}

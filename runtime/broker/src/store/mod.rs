@@ -138,6 +138,8 @@ fn read_meta(storage: &dyn Storage, dir: &Path, cluster_id: Option<&str>) -> Res
     let path = dir.join(META_FILE);
     let text = files::read_file(storage, &path, META_BYTES_MAX)
         .map_err(|error| StartError::File { path: path.clone(), error })?;
+    // The last change may have been cut off between its rename and this; what is built on it must last as long as it.
+    storage.sync_dir(dir).map_err(|error| StartError::File { path: dir.to_owned(), error })?;
     let mut meta = match text {
         Some(text) => meta::decode_meta(&text).map_err(|error| match error {
             MetaError::Newer { .. } => StartError::Newer { path: path.clone(), reason: error.to_string() },

@@ -496,14 +496,33 @@ impl Future for Commit {
     }
 }
 
-/// Takes in what the log has after the snapshot.
+/// Bytes of the log that are read at once when the state of producers is rebuilt.
+const REPLAY_BYTES: usize = 1 << 20;
+
+/// Takes in what the log has after the snapshot. It was read a moment ago, to be checked, so it is read in large pieces
+/// from memory rather than header by header.
 fn replay(log: &Log, producers: &mut Producers) -> Result<(), LogError> {
     let now_ms = now_ms();
-    let mut headers = log.headers(producers.end_offset().max(log.start_offset()));
-    while let Some(header) = headers.next() {
-        let header = header?;
-        let marker = if header.is_control() { Marker::read(&headers.batch()?) } else { None };
-        producers.replay(&header, marker, now_ms);
+    let end = log.end_offset();
+    let mut from = producers.end_offset().max(log.start_offset());
+    let mut buffer = Vec::new();
+    while from < end {
+        let slice = log.read(from, REPLAY_BYTES, end, true)?;
+        buffer.resize(slice.len(), 0);
+        slice.read_into(&mut buffer)?;
+        for found in batch::batches(&buffer) {
+            let (header, bytes) = found?;
+            if header.last_offset() < from {
+                continue;
+            }
+            let marker = if header.is_control() { Marker::read(bytes) } else { None };
+            producers.replay(&header, marker, now_ms);
+        }
+        let next = slice.next_offset_hint();
+        if next <= from {
+            break;
+        }
+        from = next;
     }
     Ok(())
 }

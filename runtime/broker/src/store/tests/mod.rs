@@ -1,6 +1,8 @@
 //! The store on a disk of its own: topics that come, go and stay; appends that are checked; restarts after a clean stop
 //! and after none.
 
+mod faults;
+
 use std::sync::Arc;
 
 use flow_log::batch::{self, Builder, BuilderOptions, Compression};
@@ -163,6 +165,20 @@ fn leftovers_are_cleared_and_strangers_left_alone() {
     assert_eq!(fixture.store().remove_doomed(), 3);
     assert!(kept.iter().all(|dir| dir.exists()));
     assert!(removed.iter().all(|dir| !dir.exists()));
+}
+
+/// Records that say of no topic that they are its own are nobody's to delete.
+#[test]
+fn a_topic_is_not_made_over_a_strangers_records() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("a-0");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("00000000000000000000.log"), b"records").unwrap();
+    let refused = fixture.store().create_topic(&new_topic("a", 1, &[])).err().unwrap();
+    assert_eq!(refused.code(), ResponseError::KafkaStorageError);
+    assert_eq!(std::fs::read(dir.join("00000000000000000000.log")).unwrap(), b"records");
+    std::fs::remove_dir_all(&dir).unwrap();
+    fixture.topic("a", 1, &[]);
 }
 
 #[test]
