@@ -161,7 +161,8 @@ impl Log {
         // A checkpoint beyond the new end would call the cut a loss.
         let point = Point { offset: end, segment: last.base, position };
         let old = self.syncing.point();
-        let synced = if old.offset > end { point } else { old };
+        // At the same offset the old place may be in a segment that goes.
+        let synced = if old.offset >= end { point } else { old };
         let state = shorter.read_state();
         let checkpoint = Checkpoint {
             start,

@@ -3,6 +3,7 @@
 //!
 //! Everything it does follows from its seed. It must not know logs.
 
+pub mod inputs;
 mod rng;
 mod state;
 

@@ -17,37 +17,25 @@ impl Opening {
         size: u64,
         next_base: i64,
     ) -> Result<(), LogError> {
-        let fits = |state: &State| {
-            let offsets_fit = match state.offsets.last() {
-                Some(entry) => {
-                    u64::from(entry.position) < size && segment.base + i64::from(entry.offset) < next_base
-                }
-                None => size <= SPARSE_MAX * self.config.index_interval_bytes,
-            };
-            let times_fit = match state.times.last() {
-                Some(entry) => segment.base + i64::from(entry.offset) < next_base,
-                None => false,
-            };
-            offsets_fit && times_fit
-        };
-        match self.open_indexes(segment, None) {
-            Ok((offsets, times)) => {
+        if let Ok((offsets, times)) = self.open_indexes(segment, None) {
+            let inside = |offset: u32| segment.base + i64::from(offset) < next_base;
+            let last = (offsets.last(), times.last());
+            let known = last.0.map_or(0, |entry| u64::from(entry.position));
+            let fit = last.0.is_none_or(|entry| inside(entry.offset))
+                && last.1.is_some_and(|entry| inside(entry.offset));
+            let newest = last.1.map_or(-1, |entry| entry.timestamp);
+            if fit && known < size && self.reaches(segment, known, size)?.is_some_and(|found| found <= newest)
+            {
                 let mut state = segment.write_state();
-                state.offsets = offsets;
-                state.times = times;
-                if fits(&state) {
-                    let newest = state.times.last();
-                    state.max_timestamp = newest.map_or(-1, |entry| entry.timestamp);
-                    state.max_timestamp_offset =
-                        newest.map_or(segment.base, |entry| segment.base + i64::from(entry.offset));
-                    state.size = size;
-                    state.next_offset = next_base;
-                    self.next_offset = next_base;
-                    return Ok(());
-                }
+                (state.offsets, state.times) = (offsets, times);
+                state.max_timestamp = newest;
+                state.max_timestamp_offset =
+                    last.1.map_or(segment.base, |entry| segment.base + i64::from(entry.offset));
+                state.size = size;
+                state.next_offset = next_base;
+                self.next_offset = next_base;
+                return Ok(());
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::debug!(file = %segment.path.display(), %error, "an index is not usable"),
         }
         self.rebuild(segment, size)?;
         let mut state = segment.write_state();
@@ -71,7 +59,6 @@ impl Opening {
             return Ok(());
         };
         let entries = (checkpoint.offset_entries, checkpoint.time_entries);
-        let interval = self.config.index_interval_bytes;
         if let Ok((offsets, times)) = self.open_indexes(segment, Some(entries)) {
             let mut state = segment.write_state();
             (state.offsets, state.times) = (offsets, times);
@@ -85,7 +72,7 @@ impl Opening {
                 state.times.truncate(times?)
             });
             let known = state.offsets.last().map_or(0, |entry| u64::from(entry.position));
-            if cut.is_ok() && trusted.saturating_sub(known) <= SPARSE_MAX.saturating_mul(interval) {
+            if cut.is_ok() && self.reaches(segment, known, trusted)?.is_some() {
                 state.max_timestamp = checkpoint.max_timestamp;
                 state.max_timestamp_offset = checkpoint.max_timestamp_offset.max(segment.base);
                 state.size = trusted;
@@ -96,6 +83,21 @@ impl Opening {
         self.rebuild(segment, trusted)?;
         segment.write_state().next_offset = checkpoint.offset;
         Ok(())
+    }
+
+    /// Whether an index whose last entry is for the batch at `known` may be whole: no further entry is due up to `size`.
+    /// Gives the largest timestamp of the batches from there on; `None` if entries are missing.
+    fn reaches(&self, segment: &Segment, known: u64, size: u64) -> Result<Option<i64>, LogError> {
+        let due = SPARSE_MAX.saturating_mul(self.config.index_interval_bytes);
+        let mut newest = -1;
+        for found in segment.scan(known, size) {
+            match found {
+                Ok((at, header)) if at - known <= due => newest = header.max_timestamp.max(newest),
+                Ok(_) | Err(LogError::Corrupt { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(newest))
     }
 
     #[allow(clippy::type_complexity)]

@@ -354,6 +354,12 @@ impl World {
     }
 
     fn kill(&mut self) {
+        // A disk that fails a sync and then takes not even the note of it, and is well again for the next process, is more
+        // than can be told apart.
+        let noted = self.storage.content(&Path::new(DIR).join("flow-log-poisoned")).is_some();
+        if self.log.is_poisoned() && !noted {
+            return self.crash();
+        }
         self.say(|| "kill".to_owned());
         self.storage.kill();
         self.open();
