@@ -121,11 +121,11 @@ fn expected_fields(message: &str) -> BTreeSet<String> {
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn context() -> Context {
+fn context(state: &Path) -> Context {
     Context {
         name: "part".to_owned(),
         agent: "main".to_owned(),
-        state_dir: Path::new("/nowhere/state").to_owned(),
+        state_dir: state.to_owned(),
         slots: Arc::default(),
         functions: flow_stdlib::registry().functions,
         secrets: Arc::default(),
@@ -186,7 +186,10 @@ fn no_kind_is_declared_twice() {
 #[test]
 fn declared_settings_are_the_settings_of_the_code() {
     let registry = flow_stdlib::registry();
-    let context = context();
+    // Channels take their place when they are built.
+    let state = tempfile::tempdir().unwrap();
+    let context = context(&state.path().join("part"));
+    let database = state.path().join("buf.db");
     let slots = ["h".to_owned(), "k".to_owned()];
     let lower_context =
         LowerContext { slots: &slots, name: "part", origin: OriginId(0), functions: &registry.functions };
@@ -214,8 +217,11 @@ fn declared_settings_are_the_settings_of_the_code() {
             continue;
         }
         *checked.entry(kind.word.clone()).or_default() += 1;
-        let settings: Settings =
+        let mut settings: Settings =
             kind.settings.iter().map(|(name, ty)| (name.clone(), example(name, ty))).collect();
+        if kind.word == "channel" && settings.contains_key("path") {
+            settings.insert("path".to_owned(), json!(database));
+        }
         let added = added(&kind.word);
         let settings: Settings = settings.into_iter().chain(added.clone()).collect();
         let what = format!("{} {}", kind.word, kind.name);

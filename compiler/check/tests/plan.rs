@@ -193,7 +193,7 @@ fn an_interceptor_of_the_file_takes_its_failures_into_every_agent() {
 fn a_channel_under_a_claim_is_one_that_keeps() {
     let agent = only("deliver at_least_once\nsource web = tail \"x\"\nweb -> console");
     assert_eq!(agent.channels[0].kind, "file");
-    assert_eq!(agent.channels[0].settings["dirs"], serde_json::json!(["web.channel"]));
+    assert_eq!(agent.channels[0].settings["dirs"], serde_json::json!([]));
     let agent = only("deliver at_most_once\nsource web = tail \"x\"\nweb -> console");
     assert_eq!(agent.channels[0].kind, "memory");
 }

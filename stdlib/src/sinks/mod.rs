@@ -12,6 +12,8 @@ mod template;
 
 use flow_agent::Registry;
 
+pub(crate) use fault::io_text;
+
 /// Adds all sinks.
 pub fn register(registry: &mut Registry) {
     registry.sinks.insert("console", console::console);

@@ -67,7 +67,7 @@ fn with_defaults(item: &Extern) -> Option<ImplicitChannel> {
             (None, Some(ty)) if ty.optional => Value::Null,
             (None, Some(ty)) if is_path(ty) && directory_setting.is_none() => {
                 directory_setting = Some(param.name.text.clone());
-                // Filled in per channel; the shape says whether it is one directory or a list.
+                // One is filled in per channel; an empty list is the channel's own in the state directory.
                 if matches!(ty.kind, TypeKind::Generic(..)) { json!([]) } else { Value::Null }
             }
             (None, _) => return None,

@@ -52,7 +52,9 @@ pub(crate) fn check(plan: &Plan, files: &Files, memory_bytes: u64, out: &mut Vec
 
 fn bound(channel: &Channel) -> Option<u64> {
     let durable = channel.abilities.iter().any(|ability| ability == "durable");
-    channel.settings.get("bytes").and_then(Value::as_u64).filter(|_| !durable)
+    // One that has both keeps the rest on disk.
+    let bytes = channel.settings.get("memory_bytes").or_else(|| channel.settings.get("bytes"));
+    bytes.and_then(Value::as_u64).filter(|_| !durable)
 }
 
 fn span(plan: &Plan, files: &Files, origin: OriginId) -> Option<Span> {

@@ -655,11 +655,10 @@ impl<'a, 'm> Builder<'a, 'm> {
 fn implicit_settings(kind: &ImplicitChannel, name: &str) -> Settings {
     let mut settings = kind.settings.clone();
     if let Some(setting) = &kind.directory_setting {
-        let value = match settings.get(setting) {
-            Some(Value::Array(_)) => json!([name]),
-            _ => json!(name),
-        };
-        settings.insert(setting.clone(), value);
+        // A list without directories means the component's own, in the state directory.
+        if !matches!(settings.get(setting), Some(Value::Array(_))) {
+            settings.insert(setting.clone(), json!(name));
+        }
     }
     settings
 }

@@ -396,8 +396,12 @@ impl Page<'_> {
         let volatile = agent.channels.iter().filter(|channel| !can(&channel.abilities, "durable"));
         let (mut events, mut bytes, mut known) = (0u64, 0u64, true);
         for channel in volatile {
-            events = events.saturating_add(number(&channel.settings, "capacity").unwrap_or(0));
-            match number(&channel.settings, "bytes") {
+            // One that has both keeps the rest on disk.
+            let either = |first, second| {
+                number(&channel.settings, first).or_else(|| number(&channel.settings, second))
+            };
+            events = events.saturating_add(either("memory", "capacity").unwrap_or(0));
+            match either("memory_bytes", "bytes") {
                 Some(limit) => bytes = bytes.saturating_add(limit),
                 None => known = false,
             }
@@ -415,6 +419,7 @@ impl Page<'_> {
                 .channels
                 .iter()
                 .filter(|one| one.drain.is_some() && can(&one.abilities, "durable"))
+                .filter(|one| places(&one.settings).is_empty())
                 .map(|one| one.name.as_str()),
         );
         kept.extend(
@@ -422,6 +427,9 @@ impl Page<'_> {
         );
         if !kept.is_empty() {
             self.line(2, &format!("on disk    ‹state›/{}/{{{}}}", agent.name, kept.join(", ")));
+        }
+        for place in agent.channels.iter().flat_map(|channel| places(&channel.settings)) {
+            self.line(2, &format!("on disk    {place}"));
         }
         let failures = match agent.error_chains.as_slice() {
             [] => "to the dead-letter store".to_owned(),
@@ -461,6 +469,15 @@ fn is_param(item: Option<&flow_syntax::ast::Extern>, key: &str) -> bool {
 
 fn can(abilities: &[String], ability: &str) -> bool {
     abilities.iter().any(|have| have == ability)
+}
+
+/// Where a channel was told to keep its events.
+fn places(settings: &Settings) -> Vec<&str> {
+    match (settings.get("dirs"), settings.get("path")) {
+        (Some(Value::Array(dirs)), _) => dirs.iter().filter_map(Value::as_str).collect(),
+        (_, Some(Value::String(path))) => vec![path.as_str()],
+        _ => Vec::new(),
+    }
 }
 
 fn number(settings: &Settings, key: &str) -> Option<u64> {

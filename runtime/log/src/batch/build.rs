@@ -51,7 +51,12 @@ pub struct Builder {
 
 impl Builder {
     pub fn new(options: BuilderOptions) -> Builder {
-        let mut bytes = Vec::with_capacity(1024);
+        Builder::reuse(options, Vec::with_capacity(1024))
+    }
+
+    /// As [`Builder::new`], in the memory of an earlier batch, whose content is lost.
+    pub fn reuse(options: BuilderOptions, mut bytes: Vec<u8>) -> Builder {
+        bytes.clear();
         bytes.resize(HEADER_BYTES, 0);
         Builder { options, bytes, count: 0, base_timestamp: None, max_timestamp: -1, delete_horizon: false }
     }

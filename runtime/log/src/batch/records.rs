@@ -81,7 +81,12 @@ impl Records {
         &self.header
     }
 
-    /// The decompressed records, for [`records_in`].
+    /// The decompressed bytes, in which the slices of all records lie.
+    pub fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    /// The same bytes, for whoever keeps places in them instead of slices.
     pub fn into_plain(self) -> Vec<u8> {
         self.plain
     }
