@@ -83,6 +83,7 @@ async fn what_cannot_be_made_is_refused_topic_by_topic() {
     counted.num_partitions = 1;
     let cases = [
         (topic("a b", 1, 1), ResponseError::InvalidTopicException),
+        (topic("__consumer_offsets", 1, 1), ResponseError::InvalidTopicException),
         (topic("x", 0, 1), ResponseError::InvalidPartitions),
         (topic("x", 1, 0), ResponseError::InvalidReplicationFactor),
         (topic("x", 1, 3), ResponseError::InvalidReplicationFactor),
@@ -134,6 +135,9 @@ async fn topics_are_deleted_by_name_and_by_id_and_made_again_at_once() {
     }
     create(client, vec![topic("a", 1, 1)]).await;
     assert_eq!(client.produce("a", 0, batch(&["x"])).await.base_offset, 0);
+    let internal = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("__transaction_state")]);
+    let response = client.call(5, internal).await;
+    assert_eq!(response.responses[0].error_code, ResponseError::InvalidTopicException.code());
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ const SESSIONS: i16 = 7;
 /// The most bytes of one answer, whatever is asked for (Kafka's `fetch.max.bytes` of the broker).
 const BYTES_MAX: i32 = 55 << 20;
 
+/// The most partitions that a session remembers; a consumer of more fetches without one.
+const SESSION_PARTITIONS_MAX: usize = 100_000;
+
 /// The longest wait, whatever is asked for, in milliseconds.
 const WAIT_MS_MAX: i32 = 600_000;
 
@@ -113,7 +116,7 @@ fn asked(broker: &Arc<Broker>, version: i16, request: FetchRequest) -> Result<As
     let sessions = &broker.fetch_sessions;
     let now_ms = clock::now_ms();
     let goes_on = epoch != INITIAL_EPOCH && epoch != FINAL_EPOCH;
-    let (session, mut partitions) = if goes_on {
+    let (mut session, mut partitions) = if goes_on {
         let (session, partitions) = sessions.resume(id, epoch, by_id, now_ms)?;
         (Some(session), partitions)
     } else {
@@ -153,7 +156,11 @@ fn asked(broker: &Arc<Broker>, version: i16, request: FetchRequest) -> Result<As
             partitions.forget(&key);
         }
     }
-    if epoch == INITIAL_EPOCH && version >= SESSIONS && !partitions.entries.is_empty() {
+    let too_many = partitions.entries.len() > SESSION_PARTITIONS_MAX;
+    if too_many && session.take().is_some() {
+        sessions.close(id);
+    }
+    if epoch == INITIAL_EPOCH && version >= SESSIONS && !partitions.entries.is_empty() && !too_many {
         return Ok(match sessions.open(Partitions::default(), by_id, now_ms) {
             Some(session) => {
                 session.take();
@@ -162,7 +169,7 @@ fn asked(broker: &Arc<Broker>, version: i16, request: FetchRequest) -> Result<As
             None => Asked { session: None, partitions, incremental: false },
         });
     }
-    Ok(Asked { session, partitions, incremental: goes_on })
+    Ok(Asked { incremental: session.is_some(), session, partitions })
 }
 
 fn session_code(error: &SessionError) -> ResponseError {

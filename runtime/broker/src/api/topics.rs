@@ -29,7 +29,7 @@ use crate::broker::Broker;
 use crate::security::{Operation, Resource};
 use crate::store::configs::{self, Overrides};
 use crate::store::meta::PARTITIONS_MAX;
-use crate::store::{NewTopic, Topic, TopicError};
+use crate::store::{NewTopic, Topic, TopicError, names};
 
 /// The first version of `DeleteTopics` that names topics one by one, with ids.
 const DELETE_BY_ID: i16 = 6;
@@ -96,6 +96,8 @@ pub(crate) async fn create_topics(
             Err(Refusal::new(ResponseError::InvalidRequest, format!("topic `{}` is named twice", &*name)))
         } else if !anywhere && !call.allows(broker, Operation::Create, Resource::Topic(&name)) {
             Err(Refusal::new(ResponseError::TopicAuthorizationFailed, "not allowed to create this topic"))
+        } else if names::is_internal(&name) {
+            Err(TopicError::Internal(name.to_string()).into())
         } else {
             create_topic(broker, topic, request.validate_only).await
         };
@@ -285,6 +287,9 @@ async fn delete_topic(
             "not allowed to delete this topic",
         ));
     }
+    if names::is_internal(&name) {
+        return Err(TopicError::Internal(name).into());
+    }
     on_disk(broker, move |broker| broker.store.delete_topic(&name)).await
 }
 
@@ -301,6 +306,8 @@ pub(crate) async fn create_partitions(
             Err(Refusal::new(ResponseError::InvalidRequest, format!("topic `{}` is named twice", &*name)))
         } else if !call.allows(broker, Operation::Alter, Resource::Topic(&name)) {
             Err(Refusal::new(ResponseError::TopicAuthorizationFailed, "not allowed to alter this topic"))
+        } else if names::is_internal(&name) {
+            Err(TopicError::Internal(name.to_string()).into())
         } else {
             grow_topic(broker, topic, request.validate_only).await
         };

@@ -57,7 +57,7 @@ pub(crate) enum TopicError {
     Partitions(String),
     #[error("{0}")]
     Config(String),
-    #[error("topic `{0}` is the broker's own")]
+    #[error("topic `{0}` is the broker's own: it is made, grown and kept by the broker alone")]
     Internal(String),
     #[error("{0}")]
     Disk(String),

@@ -205,7 +205,12 @@ impl Partition {
             self.high_watermark.store(appended.next_offset, Ordering::Release);
         }
         self.unchecked_bytes.fetch_add(kept.len() as u64, Ordering::Relaxed);
-        self.waiters.appended(kept.len());
+        if marker.is_some() {
+            // Readers of committed records may see much more now than the few bytes of a marker.
+            self.waiters.wake_all();
+        } else {
+            self.waiters.appended(kept.len());
+        }
         self.flush_if_due(&settings, now_ms);
         Ok(Appended {
             base_offset: appended.base_offset,

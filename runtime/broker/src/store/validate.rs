@@ -138,10 +138,10 @@ pub(crate) fn check_batch<'b>(
         .max_message_bytes
         .saturating_mul(DECOMPRESSED_FACTOR)
         .clamp(bytes.len(), DECOMPRESSED_BYTES_MAX);
-    check_times(header, bytes, settings, now_ms, plain_bytes_max)?;
     if header.is_control() || origin == Origin::Coordinator {
         return Ok(Cow::Borrowed(bytes));
     }
+    check_times(bytes, settings, now_ms, plain_bytes_max)?;
     if settings.cleanup.compact {
         check_keys(bytes, plain_bytes_max)?;
     }
@@ -161,14 +161,13 @@ pub(crate) fn check_batch<'b>(
 }
 
 fn check_times(
-    header: &Header,
     bytes: &[u8],
     settings: &TopicSettings,
     now_ms: i64,
     plain_bytes_max: usize,
 ) -> Result<(), AppendError> {
     let bounded = settings.timestamp_before_max_ms != i64::MAX || settings.timestamp_after_max_ms != i64::MAX;
-    if settings.log_append_time || !bounded || header.is_control() {
+    if settings.log_append_time || !bounded {
         return Ok(());
     }
     let early = now_ms.saturating_sub(settings.timestamp_before_max_ms);

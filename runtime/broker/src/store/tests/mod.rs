@@ -637,3 +637,25 @@ fn many_partitions_are_opened_side_by_side() {
         assert_eq!(values(&topic.partition(index).unwrap(), 0), [index.to_string()]);
     }
 }
+
+/// A marker has few bytes and can make many readable: one that waits for more bytes than it has was left asleep until
+/// its time was over. Now every marker wakes.
+#[test]
+fn a_marker_wakes_those_who_wait_for_many_bytes() {
+    use std::task::{Context, Poll, Waker};
+    let fixture = Fixture::new();
+    let partition = fixture.topic("a", 1, &[]).partition(0).unwrap();
+    let waiter = Waiter::new(1);
+    partition.waiters().add(&waiter);
+    let is_woken = || {
+        let woken = std::pin::pin!(waiter.woken());
+        woken.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    };
+    transactional(&partition, 1, 0, &["x"]);
+    assert!(is_woken());
+    waiter.arm(1 << 20);
+    transactional(&partition, 1, 1, &["y"]);
+    assert!(!is_woken());
+    end(&partition, 1, true);
+    assert!(is_woken());
+}
