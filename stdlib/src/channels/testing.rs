@@ -116,10 +116,12 @@ pub struct Driver {
     heard: Arc<Mutex<Heard>>,
     /// Committed by a transaction whose commit was reported.
     committed: BTreeSet<u64>,
-    /// Given to a transaction whose commit failed, or that was open when the channel went.
+    /// Their commit was tried and failed: they are safe elsewhere, and may come again.
     unknown: BTreeSet<u64>,
     pub lost_acknowledged: Vec<u64>,
     pub repeated: u64,
+    /// Transactions are committed in the order in which they were taken.
+    pub in_order: bool,
 }
 
 impl Driver {
@@ -132,6 +134,7 @@ impl Driver {
             unknown: BTreeSet::new(),
             lost_acknowledged: Vec::new(),
             repeated: 0,
+            in_order: false,
         }
     }
 
@@ -183,7 +186,7 @@ impl Driver {
                 }
                 8 if !open.is_empty() => {
                     let index = self.random.below(open.len() as u64) as usize;
-                    let transaction = open.swap_remove(index);
+                    let transaction = open.remove(if self.in_order { 0 } else { index });
                     let taken = numbers(transaction.batches());
                     if open.is_empty() {
                         last = last.max(taken.last().copied());
@@ -200,9 +203,6 @@ impl Driver {
                 }
                 _ => {}
             }
-        }
-        for transaction in open {
-            self.unknown.extend(numbers(transaction.batches()));
         }
     }
 
@@ -226,7 +226,9 @@ impl Driver {
         assert_eq!(channel.status().events, 0);
         let found: BTreeSet<u64> = all.iter().copied().collect();
         let heard = self.heard.lock().unwrap();
-        let missing = |number: &&u64| !found.contains(number) && !self.committed.contains(number);
+        let missing = |number: &&u64| {
+            !found.contains(number) && !self.committed.contains(number) && !self.unknown.contains(number)
+        };
         self.lost_acknowledged = heard.done.iter().filter(missing).copied().collect();
         self.repeated += all.iter().filter(|number| self.committed.contains(number)).count() as u64;
         let known = |number: &u64| *number < self.next;

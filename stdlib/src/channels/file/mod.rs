@@ -8,6 +8,8 @@
 mod cursor;
 mod decode;
 mod encode;
+#[cfg(test)]
+mod fault_tests;
 mod format;
 mod keeper;
 mod lane;
