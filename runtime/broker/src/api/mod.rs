@@ -102,8 +102,21 @@ apis! {
     // log_dirs
     DescribeLogDirs(DescribeLogDirsRequest): 1..=4 => log_dirs::describe_log_dirs,
     // groups
+    FindCoordinator(FindCoordinatorRequest): 0..=5, beside => groups::find_coordinator,
+    JoinGroup(JoinGroupRequest): 0..=9 => groups::join_group,
+    SyncGroup(SyncGroupRequest): 0..=5 => groups::sync_group,
+    Heartbeat(HeartbeatRequest): 0..=4 => groups::heartbeat,
+    LeaveGroup(LeaveGroupRequest): 0..=5 => groups::leave_group,
+    DescribeGroups(DescribeGroupsRequest): 0..=5 => groups::describe_groups,
+    ListGroups(ListGroupsRequest): 0..=5 => groups::list_groups,
+    DeleteGroups(DeleteGroupsRequest): 0..=2 => groups::delete_groups,
     // offsets_of_groups
+    OffsetCommit(OffsetCommitRequest): 2..=9 => offsets_of_groups::offset_commit,
+    OffsetFetch(OffsetFetchRequest): 1..=9 => offsets_of_groups::offset_fetch,
+    OffsetDelete(OffsetDeleteRequest): 0..=0 => offsets_of_groups::offset_delete,
     // consumer_groups
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest): 0..=1 => consumer_groups::consumer_group_heartbeat,
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest): 0..=1 => consumer_groups::consumer_group_describe,
     // transactions
     InitProducerId(InitProducerIdRequest): 0..=5 => transactions::init_producer_id,
     AddPartitionsToTxn(AddPartitionsToTxnRequest): 0..=4 => transactions::add_partitions_to_txn,

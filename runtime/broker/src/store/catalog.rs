@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use flow_log::{Committer, LogError, Storage};
 use kafka_protocol::error::ResponseError;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::configs::{self, BrokerSettings, Overrides};
@@ -91,6 +92,8 @@ pub(crate) struct Catalog {
     meta: Mutex<Meta>,
     /// Directories on their way out.
     doomed: Mutex<Vec<PathBuf>>,
+    /// Counts the changes of which topics there are and how many partitions they have.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -116,6 +119,7 @@ impl Catalog {
             settings: RwLock::new(settings),
             meta: Mutex::new(meta),
             doomed: Mutex::default(),
+            changes: watch::Sender::new(0),
         };
         catalog.set_aside_leftovers()?;
         let topics = catalog.meta().topics.clone();
@@ -137,6 +141,11 @@ impl Catalog {
     /// The topic with this id.
     pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
         self.read_topics().by_id.get(&id).cloned()
+    }
+
+    /// Tells when topics were made, deleted or grown; a change is told after it can be seen.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// All topics, by name.
@@ -247,6 +256,7 @@ impl Catalog {
             topics.by_name.remove(name);
             topics.by_id.remove(&topic.id);
         }
+        self.changes.send_modify(|count| *count += 1);
         for partition in topic.partitions().iter() {
             partition.set_gone();
             self.doom(name, partition.index);
@@ -289,6 +299,7 @@ impl Catalog {
         let opened = self.open_partitions(&jobs, true).inspect_err(|_| undo())?;
         self.write_meta(&mut meta, next).inspect_err(|_| undo())?;
         topic.add_partitions(opened);
+        self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -372,6 +383,8 @@ impl Catalog {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         topics.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
         topics.by_id.insert(topic.id, Arc::clone(&topic));
+        drop(topics);
+        self.changes.send_modify(|count| *count += 1);
         topic
     }
 

@@ -229,6 +229,14 @@ impl Partition {
         self.producers().start_verification(header, now_ms())
     }
 
+    /// Whether a coordinator's batch with this header would be taken from its producer.
+    pub(crate) fn check_producer(&self, header: &Header, guard: Option<Guard>) -> Result<(), AppendError> {
+        match self.producers().check(header, Origin::Coordinator, None, guard) {
+            Verdict::Append | Verdict::Duplicate(_) => Ok(()),
+            Verdict::Refuse(error) => Err(error.into()),
+        }
+    }
+
     /// Waits until everything below `offset` is on the disk.
     pub(crate) async fn committed(&self, offset: i64) -> Result<(), AppendError> {
         match self.start_commit(offset) {

@@ -1,0 +1,1 @@
+//! Histories of groups, driven by hand and by chance.
