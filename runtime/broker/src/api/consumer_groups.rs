@@ -20,7 +20,8 @@ pub(crate) async fn consumer_group_heartbeat(
     call: &Call,
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
-    let refused = |error: ResponseError| ConsumerGroupHeartbeatResponse::default().with_error_code(error.code());
+    let refused =
+        |error: ResponseError| ConsumerGroupHeartbeatResponse::default().with_error_code(error.code());
     let hidden = request
         .subscribed_topic_names
         .iter()
@@ -43,8 +44,11 @@ pub(crate) async fn consumer_group_describe(
         let asked = Arc::from(id.as_str());
         let described = ask!(broker, call, Operation::Describe, id, ConsumerDescribe, asked)
             .unwrap_or_else(|error| DescribedGroup::default().with_error_code(error.code()));
-        let operations =
-            if request.include_authorized_operations { allowed_operations(broker, call, &id) } else { i32::MIN };
+        let operations = if request.include_authorized_operations {
+            allowed_operations(broker, call, &id)
+        } else {
+            i32::MIN
+        };
         groups.push(described.with_group_id(id).with_authorized_operations(operations));
     }
     ConsumerGroupDescribeResponse::default().with_groups(groups)

@@ -9,8 +9,8 @@ use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{
     BrokerId, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
     FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
+    SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -39,7 +39,12 @@ pub(super) fn caller(call: &Call) -> Caller {
     }
 }
 
-pub(super) fn may(broker: &Broker, call: &Call, operation: Operation, group: &str) -> Result<(), ResponseError> {
+pub(super) fn may(
+    broker: &Broker,
+    call: &Call,
+    operation: Operation,
+    group: &str,
+) -> Result<(), ResponseError> {
     if call.allows(broker, operation, Resource::Group(group)) {
         Ok(())
     } else {
@@ -62,7 +67,11 @@ macro_rules! ask {
 }
 pub(super) use ask;
 
-pub(crate) async fn join_group(broker: &Arc<Broker>, call: &Call, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(crate) async fn join_group(
+    broker: &Arc<Broker>,
+    call: &Call,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
     let (group, member) = (request.group_id.clone(), request.member_id.clone());
     ask!(broker, call, Operation::Read, group, Join, request).unwrap_or_else(|error| {
         JoinGroupResponse::default()
@@ -73,19 +82,31 @@ pub(crate) async fn join_group(broker: &Arc<Broker>, call: &Call, request: JoinG
     })
 }
 
-pub(crate) async fn sync_group(broker: &Arc<Broker>, call: &Call, request: SyncGroupRequest) -> SyncGroupResponse {
+pub(crate) async fn sync_group(
+    broker: &Arc<Broker>,
+    call: &Call,
+    request: SyncGroupRequest,
+) -> SyncGroupResponse {
     let group = request.group_id.clone();
     ask!(broker, call, Operation::Read, group, Sync, request)
         .unwrap_or_else(|error| SyncGroupResponse::default().with_error_code(error.code()))
 }
 
-pub(crate) async fn heartbeat(broker: &Arc<Broker>, call: &Call, request: HeartbeatRequest) -> HeartbeatResponse {
+pub(crate) async fn heartbeat(
+    broker: &Arc<Broker>,
+    call: &Call,
+    request: HeartbeatRequest,
+) -> HeartbeatResponse {
     let group = request.group_id.clone();
     ask!(broker, call, Operation::Read, group, Heartbeat, request)
         .unwrap_or_else(|error| HeartbeatResponse::default().with_error_code(error.code()))
 }
 
-pub(crate) async fn leave_group(broker: &Arc<Broker>, call: &Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
+pub(crate) async fn leave_group(
+    broker: &Arc<Broker>,
+    call: &Call,
+    request: LeaveGroupRequest,
+) -> LeaveGroupResponse {
     let group = request.group_id.clone();
     ask!(broker, call, Operation::Read, group, Leave, request)
         .unwrap_or_else(|error| LeaveGroupResponse::default().with_error_code(error.code()))
@@ -99,9 +120,10 @@ pub(crate) async fn describe_groups(
     let mut groups = Vec::with_capacity(request.groups.len());
     for id in request.groups {
         let asked = Arc::from(id.as_str());
-        let described = ask!(broker, call, Operation::Describe, id, Describe, asked).unwrap_or_else(|error| {
-            DescribedGroup::default().with_error_code(error.code()).with_authorized_operations(i32::MIN)
-        });
+        let described =
+            ask!(broker, call, Operation::Describe, id, Describe, asked).unwrap_or_else(|error| {
+                DescribedGroup::default().with_error_code(error.code()).with_authorized_operations(i32::MIN)
+            });
         let operations = if call.version >= OPERATIONS_FROM && request.include_authorized_operations {
             allowed_operations(broker, call, &id)
         } else {
@@ -119,7 +141,11 @@ pub(super) fn allowed_operations(broker: &Broker, call: &Call, group: &str) -> i
         .fold(0, |bits, operation| bits | 1 << (operation as i8))
 }
 
-pub(crate) async fn list_groups(broker: &Arc<Broker>, call: &Call, request: ListGroupsRequest) -> ListGroupsResponse {
+pub(crate) async fn list_groups(
+    broker: &Arc<Broker>,
+    call: &Call,
+    request: ListGroupsRequest,
+) -> ListGroupsResponse {
     let own = |names: &[StrBytes]| -> Vec<String> { names.iter().map(|name| name.to_string()).collect() };
     let (states, types) = (own(&request.states_filter), own(&request.types_filter));
     let list = || Request::List { states: states.clone(), types: types.clone() };
@@ -158,7 +184,8 @@ pub(crate) async fn find_coordinator(
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     let keys = if call.version >= COORDINATORS_FROM { request.coordinator_keys } else { vec![request.key] };
-    let (host, port) = (&call.listener.advertised_host, call.listener.advertised_port);
+    let host = call.listener.advertised_host(call.session.local_ip());
+    let port = call.listener.advertised_port;
     let coordinators: Vec<Coordinator> = keys
         .into_iter()
         .map(|key| {
@@ -170,12 +197,13 @@ pub(crate) async fn find_coordinator(
                 }
                 _ => Err(ResponseError::InvalidRequest),
             };
-            let found = found.and_then(|()| if key.is_empty() { Err(invalid_key(request.key_type)) } else { Ok(()) });
+            let found =
+                found.and_then(|()| if key.is_empty() { Err(invalid_key(request.key_type)) } else { Ok(()) });
             let coordinator = Coordinator::default().with_key(key);
             match found {
                 Ok(()) => coordinator
                     .with_node_id(BrokerId(broker.config.node_id))
-                    .with_host(text(host))
+                    .with_host(text(&host))
                     .with_port(i32::from(port)),
                 Err(error) => coordinator
                     .with_node_id(BrokerId(-1))
@@ -200,4 +228,3 @@ pub(crate) async fn find_coordinator(
 fn invalid_key(key_type: i8) -> ResponseError {
     if key_type == GROUP { ResponseError::InvalidGroupId } else { ResponseError::InvalidRequest }
 }
-

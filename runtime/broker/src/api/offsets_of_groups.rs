@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
-use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
-    OffsetFetchResponseTopics,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
@@ -28,6 +32,9 @@ const FETCH_GROUPS_FROM: i16 = 8;
 /// From this version on an error of the whole request has its own field.
 const FETCH_ERROR_FROM: i16 = 2;
 
+/// A partition, and what is wrong with it before its group is asked.
+type Refused = (i32, Option<ResponseError>);
+
 pub(crate) async fn offset_commit(
     broker: &Arc<Broker>,
     call: &Call,
@@ -35,7 +42,7 @@ pub(crate) async fn offset_commit(
 ) -> OffsetCommitResponse {
     let group = request.group_id.clone();
     // In the order of the request; `None`: the group answers.
-    let mut answers: Vec<(TopicName, Vec<(i32, Option<ResponseError>)>)> = Vec::with_capacity(request.topics.len());
+    let mut answers: Vec<(TopicName, Vec<Refused>)> = Vec::with_capacity(request.topics.len());
     for topic in &mut request.topics {
         let allowed = call.allows(broker, Operation::Read, Resource::Topic(&topic.name));
         let known = broker.store.topic(&topic.name);
@@ -44,7 +51,8 @@ pub(crate) async fn offset_commit(
             Some(known) if known.partition(index).is_some() => None,
             _ => Some(ResponseError::UnknownTopicOrPartition),
         };
-        let own = topic.partitions.iter().map(|asked| (asked.partition_index, refused(asked.partition_index)));
+        let own =
+            topic.partitions.iter().map(|asked| (asked.partition_index, refused(asked.partition_index)));
         answers.push((topic.name.clone(), own.collect()));
         topic.partitions.retain(|asked| refused(asked.partition_index).is_none());
     }
@@ -168,7 +176,9 @@ async fn fetch_group(
     };
     let mut answer = match result {
         Ok(answer) => answer,
-        Err(error) => return OffsetFetchResponseGroup::default().with_group_id(id).with_error_code(error.code()),
+        Err(error) => {
+            return OffsetFetchResponseGroup::default().with_group_id(id).with_error_code(error.code());
+        }
     };
     if all {
         answer.topics.retain(|topic| may_see(&topic.name));
@@ -183,7 +193,9 @@ async fn fetch_group(
                 .with_error_code(ResponseError::TopicAuthorizationFailed.code())
         });
         answer.topics.push(
-            OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(refused.collect()),
+            OffsetFetchResponseTopics::default()
+                .with_name(topic.name.clone())
+                .with_partitions(refused.collect()),
         );
     }
     answer
@@ -210,7 +222,9 @@ pub(crate) async fn offset_delete(
                 .with_error_code(error.code())
         });
         refused.push(
-            OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect()),
+            OffsetDeleteResponseTopic::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions.collect()),
         );
         false
     });

@@ -42,8 +42,9 @@ impl Shard {
 
     /// A group of the classic protocol; any other is «Dead», as a client of the classic protocol would have it.
     pub(super) fn describe(&self, id: &str) -> DescribedGroup {
-        let answer =
-            DescribedGroup::default().with_group_id(GroupId(text(id))).with_authorized_operations(NO_OPERATIONS);
+        let answer = DescribedGroup::default()
+            .with_group_id(GroupId(text(id)))
+            .with_authorized_operations(NO_OPERATIONS);
         if let Err(error) = check_group_id(id) {
             return answer.with_error_code(error.code());
         }

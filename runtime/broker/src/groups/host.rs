@@ -158,7 +158,9 @@ impl Groups {
             tokio::task::spawn_blocking(move || loading.load_all(&store_of.store))
                 .await
                 .unwrap_or_else(|error| Err(error.to_string()))
-                .map_err(|error| StartError::Config(format!("cannot replay `{CONSUMER_OFFSETS}`: {error}")))?;
+                .map_err(|error| {
+                    StartError::Config(format!("cannot replay `{CONSUMER_OFFSETS}`: {error}"))
+                })?;
         } else {
             for slot in &host.slots {
                 slot.lock().shard.replayed(host.clock.now_ms());
@@ -210,7 +212,8 @@ impl Groups {
             host.prepare().await?;
         }
         let slot = host.slot(partition_of(group, host.slots.len() as i32))?;
-        let answer = host.step(slot, |token| Input::Request { token, caller, request: Box::new(request) }, None)?;
+        let answer =
+            host.step(slot, |token| Input::Request { token, caller, request: Box::new(request) }, None)?;
         answer.await.unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
     }
 
@@ -219,7 +222,10 @@ impl Groups {
     /// # Errors
     ///
     /// As [`Groups::request`].
-    pub(crate) async fn request_all(&self, request: impl Fn() -> Request) -> Result<Vec<Reply>, ResponseError> {
+    pub(crate) async fn request_all(
+        &self,
+        request: impl Fn() -> Request,
+    ) -> Result<Vec<Reply>, ResponseError> {
         let host = self.host()?;
         let mut replies = Vec::with_capacity(host.slots.len());
         for slot in &host.slots {
@@ -247,10 +253,8 @@ impl Groups {
         host.prepare().await?;
         let broker = host.broker.upgrade().ok_or(ResponseError::CoordinatorNotAvailable)?;
         let index = partition_of(group, host.slots.len() as i32);
-        let partition = broker
-            .store
-            .partition(CONSUMER_OFFSETS, index)
-            .ok_or(ResponseError::CoordinatorNotAvailable)?;
+        let partition =
+            broker.store.partition(CONSUMER_OFFSETS, index).ok_or(ResponseError::CoordinatorNotAvailable)?;
         journal::verify_producer(&partition, Producer { id: producer_id, epoch: producer_epoch })
     }
 
@@ -303,7 +307,11 @@ impl Groups {
 
     fn host(&self) -> Result<&Arc<Host>, ResponseError> {
         let host = self.host.get().ok_or(ResponseError::CoordinatorLoadInProgress)?;
-        if host.stopped.load(Ordering::Acquire) { Err(ResponseError::CoordinatorNotAvailable) } else { Ok(host) }
+        if host.stopped.load(Ordering::Acquire) {
+            Err(ResponseError::CoordinatorNotAvailable)
+        } else {
+            Ok(host)
+        }
     }
 }
 
@@ -322,16 +330,26 @@ fn new_shard(config: &Arc<Config>, topics: &Arc<Topics>) -> Shard {
 fn config_of(settings: &BrokerSettings) -> Config {
     let default = Config::default();
     let number = |name: &str, default: i64| settings.broker_number(name, default);
-    let short = |name: &str, default: i32| i32::try_from(number(name, i64::from(default))).unwrap_or(default).max(0);
+    let short =
+        |name: &str, default: i32| i32::try_from(number(name, i64::from(default))).unwrap_or(default).max(0);
     Config {
-        group_min_session_timeout_ms: short("group.min.session.timeout.ms", default.group_min_session_timeout_ms),
-        group_max_session_timeout_ms: short("group.max.session.timeout.ms", default.group_max_session_timeout_ms),
+        group_min_session_timeout_ms: short(
+            "group.min.session.timeout.ms",
+            default.group_min_session_timeout_ms,
+        ),
+        group_max_session_timeout_ms: short(
+            "group.max.session.timeout.ms",
+            default.group_max_session_timeout_ms,
+        ),
         group_initial_rebalance_delay_ms: short(
             "group.initial.rebalance.delay.ms",
             default.group_initial_rebalance_delay_ms,
         ),
         group_max_size: number("group.max.size", GROUP_MEMBERS_MAX).clamp(1, GROUP_MEMBERS_MAX) as usize,
-        consumer_session_timeout_ms: short("group.consumer.session.timeout.ms", default.consumer_session_timeout_ms),
+        consumer_session_timeout_ms: short(
+            "group.consumer.session.timeout.ms",
+            default.consumer_session_timeout_ms,
+        ),
         consumer_heartbeat_interval_ms: short(
             "group.consumer.heartbeat.interval.ms",
             default.consumer_heartbeat_interval_ms,
@@ -356,7 +374,10 @@ fn topics_of(store: &Store) -> Topics {
 
 impl Host {
     fn slot(&self, index: i32) -> Result<&Arc<Slot>, ResponseError> {
-        usize::try_from(index).ok().and_then(|index| self.slots.get(index)).ok_or(ResponseError::NotCoordinator)
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| self.slots.get(index))
+            .ok_or(ResponseError::NotCoordinator)
     }
 
     /// Makes `__consumer_offsets` at its first use.

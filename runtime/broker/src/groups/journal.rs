@@ -39,12 +39,16 @@ pub(super) fn append(
             Some(producer) if !partition.has_open_transaction(producer.id) => guards.get(&producer).copied(),
             _ => None,
         };
-        partition.append_guarded(&bytes, Origin::Coordinator, guard).map(|appended| Some(appended.next_offset))
+        partition
+            .append_guarded(&bytes, Origin::Coordinator, guard)
+            .map(|appended| Some(appended.next_offset))
     };
     for entry in entries {
         match entry {
             Entry::Record { record, producer } => {
-                let fits = |(of, builder): &(Option<Producer>, Builder)| of == producer && builder.bytes() < BATCH_BYTES;
+                let fits = |(of, builder): &(Option<Producer>, Builder)| {
+                    of == producer && builder.bytes() < BATCH_BYTES
+                };
                 if !batch.as_ref().is_some_and(fits) {
                     next_offset = put(&mut batch)?.unwrap_or(next_offset);
                 }
@@ -80,7 +84,10 @@ fn options(producer: Option<Producer>) -> BuilderOptions {
 /// # Errors
 ///
 /// INVALID_PRODUCER_EPOCH and what else the partition finds wrong with the producer.
-pub(super) fn verify_producer(partition: &Partition, producer: Producer) -> Result<Option<Guard>, ResponseError> {
+pub(super) fn verify_producer(
+    partition: &Partition,
+    producer: Producer,
+) -> Result<Option<Guard>, ResponseError> {
     let mut builder = Builder::new(options(Some(producer)));
     builder.push(0, Some(b"?"), None, std::iter::empty());
     let probe = builder.finish();

@@ -87,7 +87,8 @@ pub struct Caller {
 /// The partition of `__consumer_offsets` (or `__transaction_state`) that a name belongs to: Java's hash of the
 /// string, made positive as Kafka's `Utils.abs` does, modulo the partitions.
 pub fn partition_of(name: &str, partitions: i32) -> i32 {
-    let hash = name.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash =
+        name.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     let positive = if hash == i32::MIN { 0 } else { hash.abs() };
     positive % partitions.max(1)
 }

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
-use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
@@ -56,7 +60,9 @@ impl Offsets {
 
     fn is_pending(&self, topic: &str, partition: i32) -> bool {
         // Few transactions of one group are open at a time.
-        self.pending.values().any(|offsets| offsets.keys().any(|(name, index)| &**name == topic && *index == partition))
+        self.pending
+            .values()
+            .any(|offsets| offsets.keys().any(|(name, index)| &**name == topic && *index == partition))
     }
 
     fn has_room_for(&self, topic: &str, partition: i32) -> bool {
@@ -95,11 +101,11 @@ impl Offsets {
 
     /// Every partition with an offset, committed or pending.
     fn partitions(&self) -> Vec<(Arc<str>, i32)> {
-        let committed = self
-            .by_topic
-            .iter()
-            .flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic.clone(), *partition)));
-        let mut all: Vec<_> = committed.chain(self.pending.values().flat_map(|own| own.keys().cloned())).collect();
+        let committed = self.by_topic.iter().flat_map(|(topic, partitions)| {
+            partitions.keys().map(move |partition| (topic.clone(), *partition))
+        });
+        let mut all: Vec<_> =
+            committed.chain(self.pending.values().flat_map(|own| own.keys().cloned())).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -126,11 +132,14 @@ impl Shard {
             checked = self
                 .with_group(&request.group_id, now_ms, out, |group, cx| match &mut group.kind {
                     Kind::Classic(classic) => classic.check_commit(member, instance, generation, false, cx),
-                    Kind::Consumer(consumer) => consumer.check_commit(member, generation, Some(caller.version)),
+                    Kind::Consumer(consumer) => {
+                        consumer.check_commit(member, generation, Some(caller.version))
+                    }
                 })
                 .unwrap_or(Err(missing));
         }
-        let expires = (request.retention_time_ms >= 0).then(|| now_ms.saturating_add(request.retention_time_ms));
+        let expires =
+            (request.retention_time_ms >= 0).then(|| now_ms.saturating_add(request.retention_time_ms));
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let name: Arc<str> = Arc::from(topic.name.as_str());
@@ -138,7 +147,8 @@ impl Shard {
             for partition in &topic.partitions {
                 let index = partition.partition_index;
                 let metadata = partition.committed_metadata.as_deref();
-                let result = checked.and_then(|()| self.check_offset(&request.group_id, &name, index, metadata));
+                let result =
+                    checked.and_then(|()| self.check_offset(&request.group_id, &name, index, metadata));
                 if result.is_ok() {
                     let value = OffsetValue {
                         offset: partition.committed_offset,
@@ -150,11 +160,15 @@ impl Shard {
                     self.put_offset(&request.group_id, &name, index, value, None, out);
                 }
                 partitions.push(
-                    OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code(result)),
+                    OffsetCommitResponsePartition::default()
+                        .with_partition_index(index)
+                        .with_error_code(code(result)),
                 );
             }
             topics.push(
-                OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+                OffsetCommitResponseTopic::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions),
             );
         }
         self.drop_if_void(&request.group_id);
@@ -174,10 +188,16 @@ impl Shard {
             checked = self
                 .with_group(&request.group_id, now_ms, out, |group, cx| match &mut group.kind {
                     Kind::Classic(classic) => classic.check_commit(member, instance, generation, true, cx),
-                    Kind::Consumer(consumer) => consumer.check_commit(member, generation, None).map_err(|error| {
-                        // Producers know the code of the older protocol.
-                        if error == ResponseError::StaleMemberEpoch { ResponseError::IllegalGeneration } else { error }
-                    }),
+                    Kind::Consumer(consumer) => {
+                        consumer.check_commit(member, generation, None).map_err(|error| {
+                            // Producers know the code of the older protocol.
+                            if error == ResponseError::StaleMemberEpoch {
+                                ResponseError::IllegalGeneration
+                            } else {
+                                error
+                            }
+                        })
+                    }
                 })
                 .unwrap_or(Err(ResponseError::IllegalGeneration));
         }
@@ -189,7 +209,8 @@ impl Shard {
             for partition in &topic.partitions {
                 let index = partition.partition_index;
                 let metadata = partition.committed_metadata.as_deref();
-                let result = checked.and_then(|()| self.check_offset(&request.group_id, &name, index, metadata));
+                let result =
+                    checked.and_then(|()| self.check_offset(&request.group_id, &name, index, metadata));
                 if result.is_ok() {
                     let value = OffsetValue {
                         offset: partition.committed_offset,
@@ -207,7 +228,9 @@ impl Shard {
                 );
             }
             topics.push(
-                TxnOffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+                TxnOffsetCommitResponseTopic::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions),
             );
         }
         self.drop_if_void(&request.group_id);
@@ -215,7 +238,12 @@ impl Shard {
     }
 
     /// A commit without a generation may be the first thing that is known of a group.
-    fn find_or_make(&mut self, id: &str, generation: i32, missing: ResponseError) -> Result<(), ResponseError> {
+    fn find_or_make(
+        &mut self,
+        id: &str,
+        generation: i32,
+        missing: ResponseError,
+    ) -> Result<(), ResponseError> {
         super::shard::check_group_id(id)?;
         if self.groups.contains_key(id) {
             return Ok(());
@@ -223,7 +251,13 @@ impl Shard {
         if generation >= 0 { Err(missing) } else { self.make_group(id, Group::new_classic) }
     }
 
-    fn check_offset(&self, id: &str, topic: &str, index: i32, metadata: Option<&str>) -> Result<(), ResponseError> {
+    fn check_offset(
+        &self,
+        id: &str,
+        topic: &str,
+        index: i32,
+        metadata: Option<&str>,
+    ) -> Result<(), ResponseError> {
         if index < 0 || topic.is_empty() || topic.len() > TOPIC_NAME_BYTES_MAX {
             return Err(ResponseError::UnknownTopicOrPartition);
         }
@@ -246,8 +280,12 @@ impl Shard {
         out: &mut Outputs,
     ) {
         let Some((group, _)) = self.groups.get_key_value(id) else { return };
-        let change =
-            Change::Offset { group: group.clone(), topic: topic.clone(), partition, value: Some(value.clone()) };
+        let change = Change::Offset {
+            group: group.clone(),
+            topic: topic.clone(),
+            partition,
+            value: Some(value.clone()),
+        };
         out.write(&change, producer);
         self.apply_offset(id, topic, partition, Some(value), producer);
     }
@@ -277,7 +315,12 @@ impl Shard {
         match producer {
             None => group.offsets.put(topic, partition, offset),
             Some(producer) => {
-                group.offsets.pending.entry(producer.id).or_default().insert((topic.clone(), partition), offset);
+                group
+                    .offsets
+                    .pending
+                    .entry(producer.id)
+                    .or_default()
+                    .insert((topic.clone(), partition), offset);
                 self.transactions.entry(producer.id).or_default().insert(Arc::from(id));
             }
         }
@@ -302,7 +345,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn fetch(&self, request: &OffsetFetchRequestGroup, require_stable: bool) -> OffsetFetchResponseGroup {
+    pub(super) fn fetch(
+        &self,
+        request: &OffsetFetchRequestGroup,
+        require_stable: bool,
+    ) -> OffsetFetchResponseGroup {
         let answer = OffsetFetchResponseGroup::default().with_group_id(request.group_id.clone());
         if let Err(error) = super::shard::check_group_id(&request.group_id) {
             return answer.with_error_code(error.code());
@@ -337,7 +384,11 @@ impl Shard {
                 .iter()
                 .map(|topic| {
                     OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(
-                        topic.partition_indexes.iter().map(|partition| one(&topic.name, *partition)).collect(),
+                        topic
+                            .partition_indexes
+                            .iter()
+                            .map(|partition| one(&topic.name, *partition))
+                            .collect(),
                     )
                 })
                 .collect(),
@@ -354,7 +405,11 @@ impl Shard {
         answer.with_topics(topics)
     }
 
-    pub(super) fn delete_offsets(&mut self, request: &OffsetDeleteRequest, out: &mut Outputs) -> OffsetDeleteResponse {
+    pub(super) fn delete_offsets(
+        &mut self,
+        request: &OffsetDeleteRequest,
+        out: &mut Outputs,
+    ) -> OffsetDeleteResponse {
         let answer = OffsetDeleteResponse::default();
         if let Err(error) = super::shard::check_group_id(&request.group_id) {
             return answer.with_error_code(error.code());
@@ -381,11 +436,15 @@ impl Shard {
                     Ok(())
                 };
                 partitions.push(
-                    OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code(result)),
+                    OffsetDeleteResponsePartition::default()
+                        .with_partition_index(index)
+                        .with_error_code(code(result)),
                 );
             }
             topics.push(
-                OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions),
+                OffsetDeleteResponseTopic::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions),
             );
         }
         self.drop_if_void(&request.group_id);
@@ -450,8 +509,10 @@ fn expired(group: &Group, config: &Config, now_ms: i64) -> Vec<(Arc<str>, i32)> 
     for (topic, partitions) in &group.offsets.by_topic {
         for (partition, offset) in partitions {
             let value = &offset.value;
-            let from_ms = since_ms.map_or(value.commit_timestamp_ms, |since| since.max(value.commit_timestamp_ms));
-            let at_ms = value.expire_timestamp_ms.unwrap_or(from_ms.saturating_add(config.offsets_retention_ms));
+            let from_ms =
+                since_ms.map_or(value.commit_timestamp_ms, |since| since.max(value.commit_timestamp_ms));
+            let at_ms =
+                value.expire_timestamp_ms.unwrap_or(from_ms.saturating_add(config.offsets_retention_ms));
             if at_ms <= now_ms && !group.offsets.is_pending(topic, *partition) {
                 old.push((topic.clone(), *partition));
             }

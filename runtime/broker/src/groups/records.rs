@@ -15,16 +15,45 @@ pub type Assignment = BTreeMap<Uuid, BTreeSet<i32>>;
 /// One change of the coordinator's state, decoded. `None` as value takes the thing away.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<OffsetValue> },
-    Classic { group: Arc<str>, value: Option<ClassicValue> },
+    Offset {
+        group: Arc<str>,
+        topic: Arc<str>,
+        partition: i32,
+        value: Option<OffsetValue>,
+    },
+    Classic {
+        group: Arc<str>,
+        value: Option<ClassicValue>,
+    },
     /// The epoch of a group of the new protocol.
-    Epoch { group: Arc<str>, value: Option<i32> },
+    Epoch {
+        group: Arc<str>,
+        value: Option<i32>,
+    },
     /// The topics that a group of the new protocol reads, as they were when its epoch was set.
-    Topics { group: Arc<str>, value: Option<BTreeMap<Arc<str>, TopicValue>> },
-    Member { group: Arc<str>, member: Arc<str>, value: Option<MemberValue> },
-    TargetEpoch { group: Arc<str>, value: Option<i32> },
-    Target { group: Arc<str>, member: Arc<str>, value: Option<Assignment> },
-    Current { group: Arc<str>, member: Arc<str>, value: Option<CurrentValue> },
+    Topics {
+        group: Arc<str>,
+        value: Option<BTreeMap<Arc<str>, TopicValue>>,
+    },
+    Member {
+        group: Arc<str>,
+        member: Arc<str>,
+        value: Option<MemberValue>,
+    },
+    TargetEpoch {
+        group: Arc<str>,
+        value: Option<i32>,
+    },
+    Target {
+        group: Arc<str>,
+        member: Arc<str>,
+        value: Option<Assignment>,
+    },
+    Current {
+        group: Arc<str>,
+        member: Arc<str>,
+        value: Option<CurrentValue>,
+    },
     /// A record of a later Kafka (a regex, a share group): kept in the log, no part of the state.
     Other,
 }
@@ -134,7 +163,9 @@ pub fn encode(change: &Change) -> Option<Record> {
             key.i32(*partition);
             (key, value.as_ref().map(encode_offset))
         }
-        Change::Classic { group, value } => (key_of(CLASSIC_KEY, &[group]), value.as_ref().map(encode_classic)),
+        Change::Classic { group, value } => {
+            (key_of(CLASSIC_KEY, &[group]), value.as_ref().map(encode_classic))
+        }
         Change::Epoch { group, value } => (key_of(EPOCH_KEY, &[group]), value.map(encode_epoch)),
         Change::Topics { group, value } => (key_of(TOPICS_KEY, &[group]), value.as_ref().map(encode_topics)),
         Change::Member { group, member, value } => {
@@ -270,8 +301,12 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Change, CodecError> {
         CLASSIC_KEY => {
             Ok(Change::Classic { group: key.string(false)?, value: value.map(decode_classic).transpose()? })
         }
-        EPOCH_KEY => Ok(Change::Epoch { group: key.string(false)?, value: value.map(decode_epoch).transpose()? }),
-        TOPICS_KEY => Ok(Change::Topics { group: key.string(false)?, value: value.map(decode_topics).transpose()? }),
+        EPOCH_KEY => {
+            Ok(Change::Epoch { group: key.string(false)?, value: value.map(decode_epoch).transpose()? })
+        }
+        TOPICS_KEY => {
+            Ok(Change::Topics { group: key.string(false)?, value: value.map(decode_topics).transpose()? })
+        }
         MEMBER_KEY => Ok(Change::Member {
             group: key.string(false)?,
             member: key.string(false)?,
@@ -307,7 +342,11 @@ fn decode_offset(bytes: &[u8]) -> Result<OffsetValue, CodecError> {
         leader_epoch: if version >= 3 { from.i32()? } else { -1 },
         metadata: from.string(flexible)?,
         commit_timestamp_ms: from.i64()?,
-        expire_timestamp_ms: if version == OFFSET_VALUE_EXPIRES { Some(from.i64()?).filter(|at| *at >= 0) } else { None },
+        expire_timestamp_ms: if version == OFFSET_VALUE_EXPIRES {
+            Some(from.i64()?).filter(|at| *at >= 0)
+        } else {
+            None
+        },
     })
 }
 
@@ -339,7 +378,11 @@ fn decode_classic(bytes: &[u8]) -> Result<ClassicValue, CodecError> {
             client_id,
             client_host,
             // Version 0 knew one time for both.
-            rebalance_timeout_ms: if rebalance_timeout_ms < 0 { session_timeout_ms } else { rebalance_timeout_ms },
+            rebalance_timeout_ms: if rebalance_timeout_ms < 0 {
+                session_timeout_ms
+            } else {
+                rebalance_timeout_ms
+            },
             session_timeout_ms,
             subscription: Bytes::copy_from_slice(from.bytes(flexible)?),
             assignment: Bytes::copy_from_slice(from.bytes(flexible)?),
@@ -522,7 +565,10 @@ mod tests {
             let record = encode(&change).unwrap();
             assert_eq!(decode(&record.key, record.value.as_deref()).unwrap(), change);
             for cut in 0..record.key.len() {
-                assert!(decode(&record.key[..cut], record.value.as_deref()).is_err(), "{change:?} cut at {cut}");
+                assert!(
+                    decode(&record.key[..cut], record.value.as_deref()).is_err(),
+                    "{change:?} cut at {cut}"
+                );
             }
             let value = record.value.unwrap_or_default();
             // The tags at the very end may be missing without harm.
@@ -550,7 +596,10 @@ mod tests {
         assert_eq!(record.key, b"\0\x01\0\x01g\0\x01t\0\0\0\x01");
         assert_eq!(record.value.unwrap(), b"\0\x03\0\0\0\0\0\0\0\x02\0\0\0\x03\0\x01x\0\0\0\0\0\0\0\x04");
         let epoch = encode(&Change::Epoch { group: name("g"), value: Some(3) }).unwrap();
-        assert_eq!((epoch.key.as_slice(), epoch.value.as_deref()), (&b"\0\x03\0\x01g"[..], Some(&b"\0\0\0\0\0\x03\0"[..])));
+        assert_eq!(
+            (epoch.key.as_slice(), epoch.value.as_deref()),
+            (&b"\0\x03\0\x01g"[..], Some(&b"\0\0\0\0\0\x03\0"[..]))
+        );
     }
 
     #[test]

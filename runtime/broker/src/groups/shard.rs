@@ -11,9 +11,9 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest, HeartbeatResponse,
     JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest,
     OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, SyncGroupRequest, SyncGroupResponse,
-    TxnOffsetCommitRequest, TxnOffsetCommitResponse, consumer_group_describe_response, describe_groups_response,
-    list_groups_response::ListedGroup, offset_fetch_request::OffsetFetchRequestGroup,
-    offset_fetch_response::OffsetFetchResponseGroup,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse, consumer_group_describe_response,
+    describe_groups_response, list_groups_response::ListedGroup,
+    offset_fetch_request::OffsetFetchRequestGroup, offset_fetch_response::OffsetFetchResponseGroup,
 };
 use uuid::Uuid;
 
@@ -243,7 +243,12 @@ impl Shard {
     ///
     /// # Errors
     /// When the record is not one of Kafka's; the caller says so and goes on with the next.
-    pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>, producer: Option<Producer>) -> Result<(), CodecError> {
+    pub fn replay(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        producer: Option<Producer>,
+    ) -> Result<(), CodecError> {
         let change = records::decode(key, value)?;
         self.apply(change, producer);
         Ok(())
@@ -277,7 +282,9 @@ impl Shard {
     pub fn step(&mut self, input: Input, now_ms: i64) -> Outputs {
         let mut out = Outputs::default();
         match input {
-            Input::Request { token, caller, request } => self.request(token, &caller, *request, now_ms, &mut out),
+            Input::Request { token, caller, request } => {
+                self.request(token, &caller, *request, now_ms, &mut out)
+            }
             Input::CompleteTransaction { token, producer, coordinator_epoch, commit } => {
                 out.entries.push(Entry::Marker { producer, coordinator_epoch, commit });
                 self.end_transaction(producer.id, commit);
@@ -376,7 +383,8 @@ impl Shard {
             match key {
                 Key::Expiry => {
                     self.expire(now_ms, out);
-                    self.timers.push(now_ms.saturating_add(self.config.offsets_retention_check_interval_ms), key);
+                    self.timers
+                        .push(now_ms.saturating_add(self.config.offsets_retention_check_interval_ms), key);
                 }
                 Key::Group(ref id) => {
                     self.with_group(id, now_ms, out, |group, cx| {

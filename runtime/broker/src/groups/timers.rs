@@ -82,7 +82,13 @@ impl Alarm {
     }
 
     /// Called with the time of an entry that came up: true if the deadline has passed, which ends the alarm.
-    pub fn popped(&mut self, entry_ms: i64, now_ms: i64, timers: &mut Timers, key: impl FnOnce() -> Key) -> bool {
+    pub fn popped(
+        &mut self,
+        entry_ms: i64,
+        now_ms: i64,
+        timers: &mut Timers,
+        key: impl FnOnce() -> Key,
+    ) -> bool {
         if entry_ms != self.armed_ms {
             return false;
         }

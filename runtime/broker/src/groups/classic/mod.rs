@@ -112,7 +112,11 @@ impl Member {
     }
 
     fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|own| &*own.name == protocol).map(|own| own.metadata.clone()).unwrap_or_default()
+        self.protocols
+            .iter()
+            .find(|own| &*own.name == protocol)
+            .map(|own| own.metadata.clone())
+            .unwrap_or_default()
     }
 
     fn matches(&self, protocols: &[JoinGroupRequestProtocol]) -> bool {

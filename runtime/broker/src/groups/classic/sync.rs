@@ -68,7 +68,11 @@ impl Shard {
         let members: Vec<(StrBytes, Option<StrBytes>)> = if caller.version < LEAVE_SEVERAL_FROM {
             vec![(request.member_id.clone(), None)]
         } else {
-            request.members.iter().map(|member| (member.member_id.clone(), member.group_instance_id.clone())).collect()
+            request
+                .members
+                .iter()
+                .map(|member| (member.member_id.clone(), member.group_instance_id.clone()))
+                .collect()
         };
         let results = self
             .with_group(&request.group_id, now_ms, out, |group, cx| match &mut group.kind {
@@ -129,7 +133,9 @@ impl Classic {
         let differs = |given: &Option<StrBytes>, own: &Option<Arc<str>>| {
             given.as_ref().is_some_and(|given| own.as_ref().is_some_and(|own| **given != **own))
         };
-        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol_name, &self.protocol) {
+        if differs(&request.protocol_type, &self.protocol_type)
+            || differs(&request.protocol_name, &self.protocol)
+        {
             return Err(ResponseError::InconsistentGroupProtocol);
         }
         Ok(())
@@ -148,7 +154,8 @@ impl Classic {
             request.assignments.iter().map(|one| (one.member_id.as_str(), &one.assignment)).collect();
         for (id, member) in &mut self.members {
             // Copied, so that a member does not keep the whole request in memory.
-            member.assignment = given.get(&**id).map(|bytes| Bytes::copy_from_slice(bytes)).unwrap_or_default();
+            member.assignment =
+                given.get(&**id).map(|bytes| Bytes::copy_from_slice(bytes)).unwrap_or_default();
         }
         if self.record_bytes() > GROUP_RECORD_BYTES_MAX {
             // It could not be written: the members are told, and try again.

@@ -65,8 +65,11 @@ impl Shard {
             return refuse(ResponseError::GroupIdNotFound, format!("group `{id}` is not a consumer group"));
         }
         if joins {
-            self.make_group(id, || Group { kind: Kind::Consumer(Box::default()), offsets: Default::default() })
-                .map_err(|error| Refusal(error, format!("no room for group `{id}`")))?;
+            self.make_group(id, || Group {
+                kind: Kind::Consumer(Box::default()),
+                offsets: Default::default(),
+            })
+            .map_err(|error| Refusal(error, format!("no room for group `{id}`")))?;
         }
         self.with_group(id, now_ms, out, |group, cx| {
             if let Kind::Classic(_) = &group.kind {
@@ -91,7 +94,8 @@ fn check_request(caller: &Caller, request: &ConsumerGroupHeartbeatRequest) -> Re
     }
     let names = [Some(&request.member_id), request.instance_id.as_ref(), request.rack_id.as_ref()];
     let regex = request.subscribed_topic_regex.as_ref();
-    if names.iter().flatten().any(|name| name.len() > NAME_BYTES_MAX) || regex.is_some_and(|r| r.len() > NAME_BYTES_MAX)
+    if names.iter().flatten().any(|name| name.len() > NAME_BYTES_MAX)
+        || regex.is_some_and(|r| r.len() > NAME_BYTES_MAX)
     {
         return invalid("a name is too long");
     }
@@ -170,7 +174,9 @@ impl Consumer {
         member.reset_session(&id, cx);
         let current = &member.current;
         let full = request.member_epoch == 0
-            || request.rebalance_timeout_ms != -1 && request.subscribed_topic_names.is_some() && owned.is_some();
+            || request.rebalance_timeout_ms != -1
+                && request.subscribed_topic_names.is_some()
+                && owned.is_some();
         let mut answer = ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(text(&id)))
             .with_member_epoch(current.epoch)
@@ -208,10 +214,16 @@ impl Consumer {
             };
             let known = self.members.contains_key(given);
             if !known && replaces.is_none() && self.members.len() >= cx.config.group_max_size {
-                return refuse(ResponseError::GroupMaxSizeReached, "the group has all the members it may have");
+                return refuse(
+                    ResponseError::GroupMaxSizeReached,
+                    "the group has all the members it may have",
+                );
             }
-            let id: Arc<str> =
-                if given.is_empty() { Arc::from((cx.new_id)().simple().to_string()) } else { Arc::from(given) };
+            let id: Arc<str> = if given.is_empty() {
+                Arc::from((cx.new_id)().simple().to_string())
+            } else {
+                Arc::from(given)
+            };
             if let Some(old) = replaces {
                 self.replace(&old, &id, cx);
             } else if known {
@@ -227,7 +239,12 @@ impl Consumer {
         }
         if let Some(instance) = request.instance_id.as_deref() {
             match &holder {
-                None => return refuse(ResponseError::UnknownMemberId, format!("instance id `{instance}` is not known")),
+                None => {
+                    return refuse(
+                        ResponseError::UnknownMemberId,
+                        format!("instance id `{instance}` is not known"),
+                    );
+                }
                 Some(holder) if &**holder != given => {
                     let why = format!("instance id `{instance}` is held by member `{holder}`");
                     return refuse(ResponseError::FencedInstanceId, why);
@@ -240,9 +257,13 @@ impl Consumer {
         };
         let (epoch, current) = (request.member_epoch, &member.current);
         // The answer with the newer epoch may have been lost: then it still holds no more than it was given.
-        let behind_by_one = epoch == current.previous_epoch && owned.is_some_and(|owned| is_within(owned, &current.assigned));
+        let behind_by_one =
+            epoch == current.previous_epoch && owned.is_some_and(|owned| is_within(owned, &current.assigned));
         if epoch > current.epoch || epoch < current.epoch && !behind_by_one {
-            let why = format!("the member's epoch is {}, not {epoch}: it must give up its partitions and join again", current.epoch);
+            let why = format!(
+                "the member's epoch is {}, not {epoch}: it must give up its partitions and join again",
+                current.epoch
+            );
             return refuse(ResponseError::FencedMemberEpoch, why);
         }
         Ok(id.clone())
@@ -273,7 +294,9 @@ impl Consumer {
     ) -> bool {
         let known = self.members.get(id);
         let old = known.map(|member| member.value.clone()).unwrap_or_default();
-        let set = |given: &Option<StrBytes>, old: &Option<Arc<str>>| given.as_deref().map(Arc::from).or(old.clone());
+        let set = |given: &Option<StrBytes>, old: &Option<Arc<str>>| {
+            given.as_deref().map(Arc::from).or(old.clone())
+        };
         let value = MemberValue {
             instance: set(&request.instance_id, &old.instance),
             rack: set(&request.rack_id, &old.rack),
@@ -345,7 +368,9 @@ impl Consumer {
         let names = self.subscribed_topics();
         names
             .into_iter()
-            .filter_map(|name| topics.get(&name).map(|(id, partitions)| (name, TopicValue { id, partitions })))
+            .filter_map(|name| {
+                topics.get(&name).map(|(id, partitions)| (name, TopicValue { id, partitions }))
+            })
             .collect()
     }
 
@@ -401,7 +426,12 @@ impl Consumer {
         let given = request.member_id.as_str();
         if let Some(instance) = request.instance_id.as_deref() {
             match self.statics.get(instance) {
-                None => return refuse(ResponseError::UnknownMemberId, format!("instance id `{instance}` is not known")),
+                None => {
+                    return refuse(
+                        ResponseError::UnknownMemberId,
+                        format!("instance id `{instance}` is not known"),
+                    );
+                }
                 Some(holder) if &**holder != given => {
                     let why = format!("instance id `{instance}` is held by member `{holder}`");
                     return refuse(ResponseError::FencedInstanceId, why);
@@ -414,7 +444,8 @@ impl Consumer {
         };
         let id = id.clone();
         if request.member_epoch == AWAY_EPOCH {
-            let current = CurrentValue { epoch: AWAY_EPOCH, revoking: Assignment::new(), ..member.current.clone() };
+            let current =
+                CurrentValue { epoch: AWAY_EPOCH, revoking: Assignment::new(), ..member.current.clone() };
             let group = cx.group.clone();
             self.write(Change::Current { group, member: id, value: Some(current) }, cx);
         } else {

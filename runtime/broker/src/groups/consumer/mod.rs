@@ -110,9 +110,14 @@ impl Consumer {
             Change::Target { member, value: None, .. } => {
                 self.target.remove(&member);
             }
-            Change::Current { member, value, .. } => self.set_current(&member, value.unwrap_or_else(nothing_yet)),
+            Change::Current { member, value, .. } => {
+                self.set_current(&member, value.unwrap_or_else(nothing_yet))
+            }
             // The rest is of other kinds of groups, and the epoch's end is the group's.
-            Change::Epoch { value: None, .. } | Change::Offset { .. } | Change::Classic { .. } | Change::Other => {}
+            Change::Epoch { value: None, .. }
+            | Change::Offset { .. }
+            | Change::Classic { .. }
+            | Change::Other => {}
         }
     }
 
@@ -204,7 +209,9 @@ impl Consumer {
     pub fn check_fetch(&self, member: Option<&str>, epoch: i32) -> Result<(), ResponseError> {
         let member = match member {
             None | Some("") if epoch < 0 => return Ok(()),
-            member => member.and_then(|member| self.members.get(member)).ok_or(ResponseError::UnknownMemberId)?,
+            member => {
+                member.and_then(|member| self.members.get(member)).ok_or(ResponseError::UnknownMemberId)?
+            }
         };
         if member.current.epoch == epoch { Ok(()) } else { Err(ResponseError::StaleMemberEpoch) }
     }
@@ -228,7 +235,9 @@ impl Consumer {
                 .with_member_epoch(member.current.epoch)
                 .with_client_id(text(&member.value.client_id))
                 .with_client_host(text(&member.value.client_host))
-                .with_subscribed_topic_names(member.value.topics.iter().map(|name| TopicName(text(name))).collect())
+                .with_subscribed_topic_names(
+                    member.value.topics.iter().map(|name| TopicName(text(name))).collect(),
+                )
                 .with_subscribed_topic_regex(member.value.regex.as_deref().map(text))
                 .with_assignment(view(&member.current.assigned))
                 .with_target_assignment(view(self.target.get(id).unwrap_or(&none)))
@@ -264,5 +273,7 @@ impl Member {
 }
 
 fn partitions(assignment: &Assignment) -> impl Iterator<Item = (Uuid, i32)> {
-    assignment.iter().flat_map(|(topic, partitions)| partitions.iter().map(move |partition| (*topic, *partition)))
+    assignment
+        .iter()
+        .flat_map(|(topic, partitions)| partitions.iter().map(move |partition| (*topic, *partition)))
 }
