@@ -42,6 +42,8 @@ pub(crate) struct Partition {
     gone: AtomicBool,
     /// The broker stops: nothing is appended any more.
     closing: AtomicBool,
+    /// There is something that a clean end would spare the next start.
+    touched: AtomicBool,
     /// When it was compacted last; when it was opened before that.
     compacted_ms: AtomicI64,
     /// Bytes that a start after a crash would have to check, about.
@@ -126,6 +128,7 @@ impl Partition {
             waiters: Waiters::default(),
             gone: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            touched: AtomicBool::new(recovery.checked_bytes > 0 || (!recovery.clean && end > start)),
             compacted_ms: AtomicI64::new(now_ms()),
             unchecked_bytes: AtomicU64::new(0),
             unsynced_since_ms: AtomicI64::new(i64::MAX),
@@ -205,6 +208,7 @@ impl Partition {
             self.high_watermark.store(appended.next_offset, Ordering::Release);
         }
         self.unchecked_bytes.fetch_add(kept.len() as u64, Ordering::Relaxed);
+        self.touched.store(true, Ordering::Relaxed);
         if marker.is_some() {
             // Readers of committed records may see much more now than the few bytes of a marker.
             self.waiters.wake_all();
@@ -384,6 +388,7 @@ impl Partition {
             return Err(LogError::OutOfRange { start: offsets.log_start, end: offsets.high_watermark });
         }
         self.log.advance_start(offset)?;
+        self.touched.store(true, Ordering::Relaxed);
         self.start_moved();
         Ok(self.log.start_offset())
     }
@@ -423,13 +428,17 @@ impl Partition {
         Ok(())
     }
 
-    /// A checkpoint after which nothing is appended: the next start reads no batch at all.
+    /// A checkpoint after which nothing is appended: the next start reads no batch at all. Costs nothing where nothing
+    /// happened since the last one.
     pub(super) fn close(&self) -> Result<(), LogError> {
         let state = {
             let producers = self.producers();
             self.closing.store(true, Ordering::Release);
             producers.clone()
         };
+        if !self.touched.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.log.sync()?;
         snapshots::save(&*self.storage, &self.dir, &self.log, &state)?;
         self.log.close()
