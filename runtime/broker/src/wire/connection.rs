@@ -225,7 +225,7 @@ impl Connection {
 
     fn request_bytes_max(&self) -> usize {
         let max = self.broker.config.limits.request_bytes_max;
-        if self.session.principal().is_some() { max } else { max.min(UNKNOWN_BYTES_MAX) }
+        if self.session.is_authenticated() { max } else { max.min(UNKNOWN_BYTES_MAX) }
     }
 
     fn poll_pipeline(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {

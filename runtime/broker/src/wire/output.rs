@@ -21,7 +21,7 @@ pub(super) const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// A piece up to this size is copied behind what is already there instead of being a write of its own.
 const COPY_BYTES_MAX: usize = 4 << 10;
 /// The buffer for gathered answers is given back beyond this size.
-const KEEP_BYTES_MAX: usize = 64 << 10;
+const KEEP_BYTES_MAX: usize = 8 << 10;
 /// Pieces of one write.
 const SLICES_MAX: usize = 16;
 /// What one `sendfile` may take: after it other connections have their turn.

@@ -58,6 +58,12 @@ impl Session {
         }
     }
 
+    /// Whether `principal` would give somebody.
+    pub(super) fn is_authenticated(&self) -> bool {
+        let state = self.lock();
+        state.principal.is_some() && state.expires.is_none_or(|expires| Instant::now() < expires)
+    }
+
     /// Whether it was ever known.
     pub(super) fn is_known(&self) -> bool {
         self.lock().principal.is_some()

@@ -14,6 +14,8 @@ use crate::security::{Principal, x509};
 /// What a plain connection is read with when nothing is known of what comes: many small requests at once, or the start
 /// of a large one.
 pub(super) const READ_BYTES: usize = 64 << 10;
+/// A buffer with less than this free is not read into.
+const SPARE_BYTES_MIN: usize = 4 << 10;
 /// What a TLS connection keeps ready to read into: the largest TLS record.
 const TLS_READ_BYTES: usize = 16 << 10;
 
@@ -43,14 +45,18 @@ impl Transport {
     ) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(stream) => loop {
-                ready!(stream.poll_read_ready(cx))?;
-                buffer.reserve(max);
-                match stream.try_read_buf(&mut (&mut *buffer).limit(max)) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        if buffer.is_empty() {
-                            *buffer = BytesMut::new();
-                        }
+                if stream.poll_read_ready(cx)?.is_pending() {
+                    if buffer.is_empty() {
+                        *buffer = BytesMut::new();
                     }
+                    return Poll::Pending;
+                }
+                // What is left of the last buffer is good for a small request.
+                if max > READ_BYTES || buffer.capacity() - buffer.len() < SPARE_BYTES_MIN {
+                    buffer.reserve(max);
+                }
+                match stream.try_read_buf(&mut (&mut *buffer).limit(max)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     read => return Poll::Ready(read),
                 }
             },

@@ -229,3 +229,45 @@ fn elements_are_bounded_however_long_the_message_is() {
     bytes.resize(4 + 2 * topics as usize, 0);
     assert_eq!(check_request(3, 1, &bytes), Err(ShapeError::Elements));
 }
+
+/// The inputs of the fuzz target `request`: for every API a request of its oldest and of its newest version.
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus_request");
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn the_corpus_is_taken_and_its_neighbours_do_not_panic() {
+    let corpus = corpus();
+    assert!(corpus.len() >= 60, "{} requests", corpus.len());
+    for frame in &corpus {
+        crate::wire::check_request(frame).unwrap_or_else(|error| panic!("{frame:02x?}: {error}"));
+    }
+    let mut random = Random(1);
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let mut frame = corpus[random.below(corpus.len())].clone();
+        let other = &corpus[random.below(corpus.len())];
+        for _ in 0..=random.below(4) {
+            let at = random.below(frame.len() + 1);
+            match random.below(7) {
+                0 => frame.truncate(at),
+                1 => frame.insert(at, random.next() as u8),
+                2 => frame.splice(at.., other[random.below(other.len())..].iter().copied()).for_each(drop),
+                3 if at < frame.len() => frame[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
+                4 if at < frame.len() => frame[at] ^= 1 << random.below(8),
+                5 if at + 4 <= frame.len() => frame[at..at + 4].copy_from_slice(&i32::MAX.to_be_bytes()),
+                _ if at < frame.len() => frame[at] = random.next() as u8,
+                _ => {}
+            }
+        }
+        match crate::wire::check_request(&frame) {
+            Ok(()) => taken += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(taken > 1000 && refused > 1000, "{taken} taken, {refused} refused");
+}
