@@ -586,6 +586,7 @@ static CONSUMER_GROUP_DESCRIBE: Message = Message {
                 all(Text),
                 all(Struct(&[all(Array(&Struct(&[all(Fixed(16)), all(Text), all(Array(&Fixed(4)))])))])),
                 all(Struct(&[all(Array(&Struct(&[all(Fixed(16)), all(Text), all(Array(&Fixed(4)))])))])),
+                of(1, MAX, Fixed(1)),
             ]))),
             all(Fixed(4)),
         ]))),
