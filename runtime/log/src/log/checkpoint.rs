@@ -28,9 +28,6 @@ pub(crate) struct Checkpoint {
     /// Entries in that segment's indexes.
     pub offset_entries: u64,
     pub time_entries: u64,
-    /// That segment's largest timestamp and the offset of it.
-    pub max_timestamp: i64,
-    pub max_timestamp_offset: i64,
     /// Everything below was compacted.
     pub cleaned: i64,
     /// The log was closed: nothing follows.
@@ -48,15 +45,13 @@ impl Checkpoint {
     fn encode(&self) -> String {
         let mut text = format!(
             "flow-log {FORMAT_VERSION}\nstart {}\noffset {}\nsegment {}\nposition {}\noffset_entries {}\n\
-             time_entries {}\nmax_timestamp {}\nmax_timestamp_offset {}\ncleaned {}\nclean {}\n",
+             time_entries {}\ncleaned {}\nclean {}\n",
             self.start,
             self.offset,
             self.segment,
             self.position,
             self.offset_entries,
             self.time_entries,
-            self.max_timestamp,
-            self.max_timestamp_offset,
             self.cleaned,
             u8::from(self.clean)
         );
@@ -93,8 +88,6 @@ impl Checkpoint {
             position: field("position")?.try_into().ok()?,
             offset_entries: field("offset_entries")?.try_into().ok()?,
             time_entries: field("time_entries")?.try_into().ok()?,
-            max_timestamp: field("max_timestamp")?,
-            max_timestamp_offset: field("max_timestamp_offset")?,
             cleaned: field("cleaned")?,
             clean: field("clean")? == 1,
         };
@@ -162,8 +155,6 @@ mod tests {
         position: 12_345,
         offset_entries: 3,
         time_entries: 2,
-        max_timestamp: 1_700_000_000_000,
-        max_timestamp_offset: 880,
         cleaned: 400,
         clean: true,
     };

@@ -163,7 +163,6 @@ impl Log {
         let old = self.syncing.point();
         // At the same offset the old place may be in a segment that goes.
         let synced = if old.offset >= end { point } else { old };
-        let state = shorter.read_state();
         let checkpoint = Checkpoint {
             start,
             offset: synced.offset,
@@ -171,12 +170,9 @@ impl Log {
             position: synced.position,
             offset_entries: 0,
             time_entries: 0,
-            max_timestamp: state.max_timestamp,
-            max_timestamp_offset: state.max_timestamp_offset,
             cleaned: maintenance.cleaned.min(end),
             clean: false,
         };
-        drop(state);
         self.write_epochs(&mut maintenance)?;
         self.put_checkpoint(&checkpoint)?;
         self.sync_dir()?;

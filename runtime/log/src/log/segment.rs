@@ -160,6 +160,11 @@ impl State {
         self.next_offset = header.next_offset();
     }
 
+    /// How many bytes came since the last entry of the index.
+    pub fn set_since_entry(&mut self, bytes: u64) {
+        self.since_entry = bytes;
+    }
+
     /// Puts the largest timestamp so far into the time index, if it is larger than what stands there.
     pub fn note_time(&mut self, base: i64) {
         if self.size == 0 && self.max_timestamp < 0 {

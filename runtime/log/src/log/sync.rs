@@ -171,8 +171,6 @@ impl Log {
             position: point.position,
             offset_entries: 0,
             time_entries: 0,
-            max_timestamp: -1,
-            max_timestamp_offset: point.segment,
             cleaned: maintenance.cleaned,
             clean,
         };
@@ -184,8 +182,6 @@ impl Log {
             if segment.base == point.segment {
                 checkpoint.offset_entries = state.offsets.stored();
                 checkpoint.time_entries = state.times.stored();
-                checkpoint.max_timestamp = state.max_timestamp;
-                checkpoint.max_timestamp_offset = state.max_timestamp_offset;
             }
             drop(state);
             sync_all(&files)
@@ -222,8 +218,6 @@ impl Log {
             position: 0,
             offset_entries: 0,
             time_entries: 0,
-            max_timestamp: -1,
-            max_timestamp_offset: first.base,
             cleaned: start,
             clean: false,
         };

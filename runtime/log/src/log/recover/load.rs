@@ -24,7 +24,9 @@ impl Opening {
             let fit = last.0.is_none_or(|entry| inside(entry.offset))
                 && last.1.is_some_and(|entry| inside(entry.offset));
             let newest = last.1.map_or(-1, |entry| entry.timestamp);
-            if fit && known < size && self.reaches(segment, known, size)?.is_some_and(|found| found <= newest)
+            if fit
+                && known < size
+                && self.reaches(segment, known, size)?.is_some_and(|(found, _)| found <= newest)
             {
                 let mut state = segment.write_state();
                 (state.offsets, state.times) = (offsets, times);
@@ -72,11 +74,17 @@ impl Opening {
                 state.times.truncate(times?)
             });
             let known = state.offsets.last().map_or(0, |entry| u64::from(entry.position));
-            if cut.is_ok() && self.reaches(segment, known, trusted)?.is_some() {
-                state.max_timestamp = checkpoint.max_timestamp;
-                state.max_timestamp_offset = checkpoint.max_timestamp_offset.max(segment.base);
+            if cut.is_ok()
+                && let Some(tail) = self.reaches(segment, known, trusted)?
+            {
+                // Everything up to the last offset entry is no newer than the last time entry.
+                let entry =
+                    state.times.last().map(|one| (one.timestamp, segment.base + i64::from(one.offset)));
+                let newest = entry.filter(|(timestamp, _)| *timestamp >= tail.0).unwrap_or(tail);
+                (state.max_timestamp, state.max_timestamp_offset) = newest;
                 state.size = trusted;
                 state.next_offset = checkpoint.offset;
+                state.set_since_entry(trusted - known);
                 return Ok(());
             }
         }
@@ -86,13 +94,18 @@ impl Opening {
     }
 
     /// Whether an index whose last entry is for the batch at `known` may be whole: no further entry is due up to `size`.
-    /// Gives the largest timestamp of the batches from there on; `None` if entries are missing.
-    fn reaches(&self, segment: &Segment, known: u64, size: u64) -> Result<Option<i64>, LogError> {
+    /// Gives the largest timestamp of the batches from there on and the last offset of the first batch with it; `None` if
+    /// entries are missing.
+    fn reaches(&self, segment: &Segment, known: u64, size: u64) -> Result<Option<(i64, i64)>, LogError> {
         let due = SPARSE_MAX.saturating_mul(self.config.index_interval_bytes);
-        let mut newest = -1;
+        let mut newest = (-1, segment.base);
         for found in segment.scan(known, size) {
             match found {
-                Ok((at, header)) if at - known <= due => newest = header.max_timestamp.max(newest),
+                Ok((at, header)) if at - known <= due => {
+                    if header.max_timestamp > newest.0 {
+                        newest = (header.max_timestamp, header.last_offset());
+                    }
+                }
                 Ok(_) | Err(LogError::Corrupt { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             }
