@@ -369,3 +369,76 @@ async fn compressed_payloads_are_kept_byte_for_byte() {
         assert_eq!(got[..8], (2 * offset as i64).to_be_bytes());
     }
 }
+
+/// A reader of committed records sleeps while a transaction is open, wakes when it is decided, and is told in every
+/// version which of the records it gets were aborted.
+#[tokio::test]
+async fn aborted_transactions_are_told_in_every_version() {
+    use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+    use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
+    use kafka_protocol::messages::{
+        AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, TransactionalId,
+    };
+    let mut fixture = Fixture::new().await;
+    let id = topic_id(&mut fixture, "a").await;
+    let client = &mut fixture.client;
+    let transaction = || TransactionalId(text("t"));
+    let find = FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text("t")]);
+    assert_eq!(client.call(4, find).await.coordinators[0].error_code, 0);
+    let init = InitProducerIdRequest::default()
+        .with_transactional_id(Some(transaction()))
+        .with_transaction_timeout_ms(60_000);
+    let producer = client.call(4, init).await;
+    assert_eq!(producer.error_code, 0);
+    let topic = AddPartitionsToTxnTopic::default().with_name(topic_name("a")).with_partitions(vec![0]);
+    let add = AddPartitionsToTxnRequest::default()
+        .with_v3_and_below_transactional_id(transaction())
+        .with_v3_and_below_producer_id(producer.producer_id)
+        .with_v3_and_below_producer_epoch(producer.producer_epoch)
+        .with_v3_and_below_topics(vec![topic]);
+    let added = client.call(3, add).await;
+    assert_eq!(added.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code, 0);
+    let options = BuilderOptions {
+        producer_id: producer.producer_id.0,
+        producer_epoch: producer.producer_epoch,
+        base_sequence: 0,
+        transactional: true,
+        ..BuilderOptions::default()
+    };
+    let produce = transactional(produce_request("a", 0, -1, batch_with(options, &["x", "y"])), "t");
+    let produced = client.call(9, produce).await;
+    assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
+
+    let committed = |offset: i64| fetch_request("a", &[(0, offset)]).with_isolation_level(1);
+    let open = client.call(12, committed(0)).await;
+    let open = &open.responses[0].partitions[0];
+    assert_eq!((open.high_watermark, open.last_stable_offset, values(&open.records).len()), (2, 0, 0));
+    assert_eq!(open.aborted_transactions, Some(Vec::new()));
+    let mut reader = Client::connect(&fixture.broker).await;
+    reader.send(12, &committed(0).with_max_wait_ms(600_000).with_min_bytes(100)).await;
+    let end = EndTxnRequest::default()
+        .with_transactional_id(transaction())
+        .with_producer_id(producer.producer_id)
+        .with_producer_epoch(producer.producer_epoch)
+        .with_committed(false);
+    assert_eq!(fixture.client.call(3, end).await.error_code, 0);
+    let woken = reader.receive::<FetchRequest>(12).await;
+    assert_eq!(woken.responses[0].partitions[0].last_stable_offset, 3);
+
+    for version in 4..=16 {
+        let mut request = committed(0);
+        if version >= 13 {
+            request.topics[0].topic_id = id;
+            request.topics[0].topic = topic_name("");
+        }
+        let response = fixture.client.call(version, request).await;
+        let partition = &response.responses[0].partitions[0];
+        let aborted = partition.aborted_transactions.as_ref().unwrap();
+        let aborted: Vec<_> = aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect();
+        assert_eq!(aborted, [(producer.producer_id, 0)], "version {version}");
+        assert_eq!(
+            partition.records.as_ref().unwrap().len(),
+            woken.responses[0].partitions[0].records.as_ref().unwrap().len()
+        );
+    }
+}
