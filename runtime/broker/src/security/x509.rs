@@ -122,3 +122,42 @@ fn text(tag: u8, value: &[u8]) -> Option<String> {
     }
     Some(escaped)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CountryName, "DE");
+        params.distinguished_name.push(DnType::OrganizationName, " Example, \"Inc\" ");
+        params.distinguished_name.push(DnType::CustomDnType(vec![1, 2, 840, 113549, 1, 9, 1]), "a@b");
+        params.distinguished_name.push(DnType::CommonName, "#älice");
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_subject_is_written_as_rfc_2253_has_it() {
+        let expected = r#"CN=\#älice,1.2.840.113549.1.9.1=a@b,O=\ Example\, \"Inc\"\ ,C=DE"#;
+        assert_eq!(subject(&certificate()).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_no_subject() {
+        let whole = certificate();
+        for length in 0..whole.len() / 4 {
+            subject(&whole[..length]);
+        }
+        for at in 0..whole.len().min(300) {
+            for byte in [0, 0x7f, 0x80, 0x84, 0xff] {
+                let mut broken = whole.clone();
+                broken[at] = byte;
+                subject(&broken);
+            }
+        }
+        assert_eq!(subject(&[]), None);
+    }
+}

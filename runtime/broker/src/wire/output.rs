@@ -299,3 +299,132 @@ fn poll_try(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::os::fd::BorrowedFd;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A file of bytes that tell their place, with or without a descriptor.
+    struct Numbers {
+        file: std::fs::File,
+        has_fd: bool,
+    }
+
+    impl File for Numbers {
+        fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+            std::os::unix::fs::FileExt::read_at(&self.file, buffer, position)
+        }
+
+        fn write_at(&self, _pieces: &[IoSlice<'_>], _position: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn set_len(&self, _bytes: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.file.metadata()?.len())
+        }
+
+        fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+            self.has_fd.then(|| std::os::fd::AsFd::as_fd(&self.file))
+        }
+    }
+
+    const FILE_BYTES: usize = 3 << 20;
+
+    fn numbers() -> Vec<u8> {
+        (0..FILE_BYTES as u32 / 4).flat_map(u32::to_be_bytes).collect()
+    }
+
+    fn file(has_fd: bool) -> Arc<dyn File> {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &numbers()).unwrap();
+        file.sync_all().unwrap();
+        // Out of the page cache, where that is possible: what is cold must be read by somebody else.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        Arc::new(Numbers { file, has_fd })
+    }
+
+    async fn pair() -> (Transport, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Transport::Plain(listener.accept().await.unwrap().0), client)
+    }
+
+    fn range(file: &Arc<dyn File>, position: u64, len: usize) -> Chunk {
+        Chunk::Range(Range { file: Arc::clone(file), position, len })
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_in_order_whatever_they_are_made_of() {
+        for has_fd in [true, false] {
+            let (file, numbers) = (file(has_fd), numbers());
+            let (mut transport, mut client) = pair().await;
+            let mut output = Output::default();
+            let large = Bytes::from(vec![7; 100_000]);
+            output.tail().extend_from_slice(b"head");
+            output.push_bytes(Bytes::from_static(b"small"));
+            output.push_bytes(large.clone());
+            output.cut();
+            output.chunks.push_back(range(&file, 4_000, 2_000_000));
+            output.tail().extend_from_slice(b"between");
+            output.cut();
+            output.chunks.push_back(range(&file, 0, 10));
+            output.chunks.push_back(range(&file, 1, FILE_BYTES - 1));
+            output.tail().extend_from_slice(b"tail");
+            let mut expected = b"headsmall".to_vec();
+            expected.extend(&large);
+            expected.extend(&numbers[4_000..2_004_000]);
+            expected.extend(b"between");
+            expected.extend(&numbers[..10]);
+            expected.extend(&numbers[1..]);
+            expected.extend(b"tail");
+            let send = async {
+                poll_fn(|cx| output.poll_write(cx, &mut transport)).await.unwrap();
+                drop(transport);
+            };
+            let mut received = Vec::new();
+            let (_, read) = tokio::join!(send, client.read_to_end(&mut received));
+            read.unwrap();
+            assert!(received == expected, "{has_fd}: {} of {} bytes", received.len(), expected.len());
+            assert!(output.is_empty());
+            assert_eq!(output.sent(), expected.len() as u64);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_shorter_than_it_should_be_ends_the_connection() {
+        for has_fd in [true, false] {
+            let file = file(has_fd);
+            let (mut transport, _client) = pair().await;
+            let mut output = Output::default();
+            output.chunks.push_back(range(&file, FILE_BYTES as u64 - 10, 11));
+            let error = poll_fn(|cx| output.poll_write(cx, &mut transport)).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_fills_no_memory() {
+        let (mut transport, _client) = pair().await;
+        let mut output = Output::default();
+        while output.has_room() {
+            output.push_bytes(Bytes::from(vec![1; 100_000]));
+            let written = poll_fn(|cx| Poll::Ready(output.poll_write(cx, &mut transport))).await;
+            assert!(!matches!(written, Poll::Ready(Err(_))));
+        }
+        assert!(output.queued() <= QUEUED_BYTES_MAX + 100_000);
+    }
+}
