@@ -124,3 +124,73 @@ fn hostile_programs_end_with_a_message() {
         assert!(said.len() < 100_000, "{what}: {} bytes of messages", said.len());
     }
 }
+
+/// Each directory of a channel, and each database, belongs to one process.
+#[test]
+fn a_second_process_is_kept_out_of_a_channel() {
+    for channel in ["file \"buf\" { min_free: 1MiB }", "database \"buf.db\""] {
+        let flow = |out: &str| {
+            format!(
+                "source web = tail \"in.log\"\nchannel buf = {channel}\nsink kept = files \"{out}\"\n\
+                 web -> buf\nbuf -> kept\n"
+            )
+        };
+        let home = project(&flow("out.log"), "one\n");
+        fs::write(home.path().join("y.flow"), flow("other.log")).unwrap();
+        let running = Running::start(flowc(home.path()).current_dir(home.path()).args(["run", "x.flow"]));
+        let out = home.path().join("out.log");
+        wait_until("the first one runs", || fs::read_to_string(&out).is_ok_and(|text| text == "one\n"));
+        let second = finish(flowc(home.path()).current_dir(home.path()).args(["run", "y.flow"]));
+        assert_eq!(second.status.code(), Some(3));
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert!(said.contains("F0811") && said.contains(&format!("pid {}", running.0.id())), "{said}");
+        assert!(said.contains("y.flow:2:"), "it says where: {said}");
+        running.signal(nix::sys::signal::Signal::SIGINT);
+        assert!(running.wait().success());
+    }
+}
+
+/// What a channel on disk has taken is delivered although its destination was away until the end of the process and
+/// its source is gone afterwards.
+#[test]
+fn an_outage_is_caught_up_after_a_restart() {
+    for channel in
+        ["file \"buf\" { min_free: 1MiB }", "file [\"a\", \"b\"] { min_free: 1MiB }", "database \"buf.db\""]
+    {
+        let flow = format!(
+            "deliver at_least_once\nruntime {{ data: \"state\", drain: 200ms }}\n\
+             source web = tail \"in.log\" {{ from: start, follow: false }}\nchannel buf = {channel}\n\
+             sink kept = files \"away/out.log\" {{ create_dirs: false }}\nweb -> buf\nbuf -> kept\n"
+        );
+        let input = numbered(5_000);
+        let home = project(&flow, &input);
+        let running = Running::start(flowc(home.path()).current_dir(home.path()).args(["run", "x.flow"]));
+        let positions = home.path().join("state/main/web/positions.json");
+        let all = format!("\"position\":{},", input.len());
+        wait_until("the channel has everything", || {
+            fs::read_to_string(&positions).is_ok_and(|text| text.replace(' ', "").contains(&all))
+        });
+        running.signal(nix::sys::signal::Signal::SIGTERM);
+        running.wait();
+        assert!(!home.path().join("away").exists());
+        fs::create_dir(home.path().join("away")).unwrap();
+        fs::write(home.path().join("in.log"), "").unwrap();
+        let again = finish(flowc(home.path()).current_dir(home.path()).args(["run", "x.flow"]));
+        assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+        assert_eq!(fs::read_to_string(home.path().join("away/out.log")).unwrap(), input, "{channel}");
+    }
+}
+
+#[test]
+fn a_channel_of_a_newer_program_is_not_touched() {
+    let flow = "source web = tail \"in.log\"\nchannel buf = file \"buf\"\nsink kept = files \"out.log\"\n\
+                web -> buf\nbuf -> kept\n";
+    let home = project(flow, "one\n");
+    fs::create_dir(home.path().join("buf")).unwrap();
+    fs::write(home.path().join("buf/channel.json"), "{\"version\":999}").unwrap();
+    let output = finish(flowc(home.path()).current_dir(home.path()).args(["run", "x.flow"]));
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("F0813") && said.contains("x.flow:2:"), "{said}");
+    assert!(!home.path().join("buf/log").exists());
+}

@@ -1,5 +1,6 @@
 //! From files to files: `flowc run` beside hand-written single-threaded programs that do the same work: a copy, a
-//! filter that keeps half of the lines, and the whole chain (filter, ten groups, route into three files).
+//! filter that keeps half of the lines, and the whole chain (filter, ten groups, route into three files); `flowc` with
+//! memory channels, and with `file` channels that are synced before their source counts events as delivered.
 //!
 //! All are processes of their own, run in turn; the table gives medians of wall time, CPU seconds per GB of input
 //! and peak memory, and how long the chain takes from the start of the process to its first event out.
@@ -195,7 +196,8 @@ fn compare_all(args: &[String]) {
     for workload in &WORKLOADS {
         let costs = compare(workload, &folder, &input, runs);
         let hand = median(&costs[0], |cost| cost.wall_s);
-        for (name, costs) in ["hand-written, one thread", "flowc run"].iter().zip(&costs) {
+        let names = ["hand-written, one thread", "flowc run", "flowc run, file channel"];
+        for (name, costs) in names.iter().zip(&costs) {
             let wall = median(costs, |cost| cost.wall_s);
             println!(
                 "{:32} {:>12.0} {:>12.2} {:>10.1} {:>7.2}x",
@@ -256,23 +258,27 @@ fn first_event_ms(folder: &Path, runs: usize) -> f64 {
     ms[ms.len() / 2]
 }
 
-/// The costs of the program by hand and of `flowc`.
-fn compare(workload: &Workload, folder: &Path, input: &Path, runs: usize) -> [Vec<Cost>; 2] {
-    let (hand, ours) = (folder.join("hand"), folder.join("flow"));
-    fs::create_dir_all(&hand).unwrap();
-    fs::create_dir_all(&ours).unwrap();
-    let program = folder.join(format!("{}.flow", workload.name));
-    let flow = (workload.flow)(&text(input), &text(&ours));
-    let data = folder.join(format!("state-{}", workload.name));
-    fs::write(&program, format!("runtime {{ data: \"{}\" }}\n{flow}", data.display())).unwrap();
+/// The costs of the program by hand, of `flowc`, and of `flowc` with channels on disk.
+fn compare(workload: &Workload, folder: &Path, input: &Path, runs: usize) -> [Vec<Cost>; 3] {
+    let places = ["hand", "flow", "durable"].map(|name| folder.join(name));
+    places.iter().for_each(|place| fs::create_dir_all(place).unwrap());
+    let [hand, ours, durable] = &places;
+    // The claim puts a channel that keeps its events before each sink.
+    let programs = [(ours, ""), (durable, "deliver at_least_once\n")].map(|(out, claim)| {
+        let name = out.file_name().unwrap().to_str().unwrap();
+        let program = folder.join(format!("{}-{name}.flow", workload.name));
+        let data = folder.join(format!("state-{}-{name}", workload.name));
+        let flow = (workload.flow)(&text(input), &text(out));
+        fs::write(&program, format!("runtime {{ data: \"{}\" }}\n{claim}{flow}", data.display())).unwrap();
+        text(&program)
+    });
     let me = text(&std::env::current_exe().unwrap());
-    let by_hand = [&me, "--hand", workload.name, &text(input), &text(&hand)].map(str::to_owned);
-    let by_flow = [env!("CARGO_BIN_EXE_flowc"), "run", &text(&program)].map(str::to_owned);
-    let mut costs = [Vec::new(), Vec::new()];
+    let by_hand = [&me, "--hand", workload.name, &text(input), &text(hand)].map(str::to_owned);
+    let by_flow = programs.map(|program| [env!("CARGO_BIN_EXE_flowc"), "run", &program].map(str::to_owned));
+    let commands = [by_hand.as_slice(), by_flow[0].as_slice(), by_flow[1].as_slice()];
+    let mut costs = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..runs {
-        for (costs, (command, out)) in
-            costs.iter_mut().zip([(by_hand.as_slice(), &hand), (by_flow.as_slice(), &ours)])
-        {
+        for (costs, (command, out)) in costs.iter_mut().zip(commands.into_iter().zip(&places)) {
             for name in workload.outputs {
                 let _ = fs::remove_file(out.join(name));
             }
@@ -280,12 +286,14 @@ fn compare(workload: &Workload, folder: &Path, input: &Path, runs: usize) -> [Ve
             costs.push(cost_of(&words));
         }
         for name in workload.outputs {
-            let same = fs::read(hand.join(name)).unwrap() == fs::read(ours.join(name)).unwrap();
-            assert!(same, "the two programs wrote different {name}");
+            let wanted = fs::read(hand.join(name)).unwrap();
+            for ours in [ours, durable] {
+                assert!(wanted == fs::read(ours.join(name)).unwrap(), "the programs wrote different {name}");
+            }
         }
     }
-    for folder in [&hand, &ours] {
-        fs::remove_dir_all(folder).unwrap();
+    for place in &places {
+        fs::remove_dir_all(place).unwrap();
     }
     costs
 }

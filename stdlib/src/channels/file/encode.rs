@@ -28,7 +28,7 @@ pub const PLAIN_KEY_BYTES: usize = 25;
 
 /// About how large a record batch gets before the next one begins, in bytes without compression: what is read and
 /// decoded at once.
-const RECORD_BATCH_BYTES: usize = 1 << 20;
+const RECORD_BATCH_BYTES: usize = 2 << 20;
 
 /// The largest event, with its headers, in bytes: a record batch has a 32-bit length.
 const EVENT_BYTES_MAX: usize = 1 << 30;
