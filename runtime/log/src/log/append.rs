@@ -57,6 +57,9 @@ pub const BATCHES_MAX: usize = 1 << 16;
 /// Entries for which the room is kept from append to append.
 const PENDING_KEPT: usize = 64;
 
+/// Index entries that are kept in memory before they are written out.
+const RECENT_ENTRIES_MAX: usize = 1024;
+
 /// Bytes in front of what the CRC covers that every leader sets: base offset, length, epoch.
 const PLACE_BYTES: usize = 16;
 
@@ -124,6 +127,12 @@ impl Log {
             max_timestamp = max_timestamp.max(one.header.max_timestamp);
             at += one.header.size() as u64;
         }
+        if state.recent_entries() >= RECENT_ENTRIES_MAX
+            && let Err(error) = state.flush_indexes()
+        {
+            // They are written again with the next ones, and nothing depends on them.
+            tracing::debug!(file = %active.path.display(), %error, "the indexes could not be written");
+        }
         drop(state);
         writer.end = next_offset;
         self.end.store(next_offset, Ordering::Release);
@@ -163,7 +172,7 @@ impl Log {
         if !replaces_empty {
             let mut state = sealed.write_state();
             state.note_time(sealed.base);
-            state.flush_indexes(self.storage.as_ref())?;
+            state.flush_indexes()?;
         }
         let path = path_of(&self.dir, base, "log");
         let file = self.storage.create(&path).map_err(|error| LogError::io("create", &path, error))?;
@@ -174,7 +183,7 @@ impl Log {
             let _ = self.storage.remove(&sealed.path);
             segments.pop();
         }
-        writer.active = Arc::new(Segment::new(&self.dir, base, file));
+        writer.active = Arc::new(Segment::new(&self.storage, &self.dir, base, file));
         writer.first_append_ms = None;
         segments.push(writer.active.clone());
         self.set_view(segments);

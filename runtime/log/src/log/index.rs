@@ -76,10 +76,11 @@ fn four(bytes: &[u8]) -> [u8; 4] {
 /// Entries read at once by a search in the file.
 const BLOCK_ENTRIES: u64 = 128;
 
-/// One index file: its older entries on disk, its recent ones in memory until the next [`Index::flush`].
+/// One index file: its older entries on disk, its recent ones in memory until the next [`Index::flush`]. The file is only
+/// open while it is used: a log may have thousands of them.
 pub(crate) struct Index<E> {
+    storage: Arc<dyn Storage>,
     path: PathBuf,
-    file: Option<Arc<dyn File>>,
     /// Entries in the file.
     stored: u64,
     recent: Vec<E>,
@@ -87,14 +88,14 @@ pub(crate) struct Index<E> {
 }
 
 impl<E: Entry> Index<E> {
-    /// An index without entries; the file is made with the first flush.
-    pub fn empty(path: PathBuf) -> Index<E> {
-        Index { path, file: None, stored: 0, recent: Vec::new(), last: None }
+    /// An index without entries; the file is made, or emptied, with the first flush.
+    pub fn empty(storage: Arc<dyn Storage>, path: PathBuf) -> Index<E> {
+        Index { storage, path, stored: 0, recent: Vec::new(), last: None }
     }
 
     /// Opens the file. `entries` is how many it is known to have (a file with fewer is no index any more, and more
     /// are cut off); `None` takes all, and refuses a file whose length is odd.
-    pub fn open(storage: &dyn Storage, path: PathBuf, entries: Option<u64>) -> io::Result<Index<E>> {
+    pub fn open(storage: Arc<dyn Storage>, path: PathBuf, entries: Option<u64>) -> io::Result<Index<E>> {
         let file = storage.open(&path)?;
         let bytes = file.len()?;
         let whole = bytes / E::BYTES as u64;
@@ -110,9 +111,9 @@ impl<E: Entry> Index<E> {
             None if bytes % E::BYTES as u64 != 0 => return Err(io::ErrorKind::InvalidData.into()),
             None => whole,
         };
-        let mut index = Index { path, file: Some(file), stored, recent: Vec::new(), last: None };
+        let mut index = Index { storage, path, stored, recent: Vec::new(), last: None };
         if stored > 0 {
-            index.last = Some(index.stored_at(stored - 1)?);
+            index.last = Some(entry_at(file.as_ref(), stored - 1)?);
         }
         Ok(index)
     }
@@ -121,16 +122,8 @@ impl<E: Entry> Index<E> {
         &self.path
     }
 
-    pub fn file(&self) -> Option<&Arc<dyn File>> {
-        self.file.as_ref()
-    }
-
     pub fn last(&self) -> Option<E> {
         self.last
-    }
-
-    pub fn len(&self) -> u64 {
-        self.stored + self.recent.len() as u64
     }
 
     /// Entries in the file.
@@ -138,105 +131,120 @@ impl<E: Entry> Index<E> {
         self.stored
     }
 
+    /// Entries that are not in the file yet.
+    pub fn recent(&self) -> usize {
+        self.recent.len()
+    }
+
     pub fn push(&mut self, entry: E) {
         self.last = Some(entry);
         self.recent.push(entry);
     }
 
-    /// The entry at a place in the order.
-    pub fn get(&self, index: u64) -> io::Result<Option<E>> {
-        if index < self.stored {
-            return self.stored_at(index).map(Some);
-        }
-        Ok(self.recent.get((index - self.stored) as usize).copied())
+    /// Forgets all entries, because the file will be another segment's or none: whoever still reads the old segment does
+    /// without.
+    pub fn forget(&mut self) {
+        self.stored = 0;
+        self.recent = Vec::new();
+        self.last = None;
     }
 
     /// The last entry for which `before` holds; it must hold for a first part of the entries and for none after.
     pub fn last_where(&self, before: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
-        let count = self.count_where(before)?;
-        if count == 0 { Ok(None) } else { self.get(count - 1) }
+        if self.recent.first().is_some_and(&before) {
+            return Ok(Some(self.recent[self.recent.partition_point(&before) - 1]));
+        }
+        Ok(self.search(before)?.1)
     }
 
-    /// How many entries at the front `before` holds for.
-    pub fn count_where(&self, before: impl Fn(&E) -> bool) -> io::Result<u64> {
-        if self.recent.first().is_some_and(&before) {
-            return Ok(self.stored + self.recent.partition_point(&before) as u64);
+    /// Keeps the entries at the front for which `keep` holds.
+    pub fn truncate(&mut self, keep: impl Fn(&E) -> bool) -> io::Result<()> {
+        if self.last.as_ref().is_none_or(&keep) {
+            return Ok(());
         }
-        let Some(file) = &self.file else { return Ok(0) };
+        self.recent.truncate(self.recent.partition_point(&keep));
+        self.last = self.recent.last().copied();
+        if self.recent.is_empty() {
+            (self.stored, self.last) = self.search(keep)?;
+            self.storage.open(&self.path)?.set_len(self.stored * E::BYTES as u64)?;
+        }
+        Ok(())
+    }
+
+    /// How many entries of the file `before` holds for, and the last of them. Without the file, none.
+    fn search(&self, before: impl Fn(&E) -> bool) -> io::Result<(u64, Option<E>)> {
+        if self.stored == 0 {
+            return Ok((0, None));
+        }
+        let file = match self.storage.open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, None)),
+            opened => opened?,
+        };
         let (mut low, mut high) = (0, self.stored);
+        let mut last = None;
         let mut buffer = [0; BLOCK_ENTRIES as usize * 12];
-        while low < high {
-            if high - low <= BLOCK_ENTRIES {
-                let bytes = &mut buffer[..(high - low) as usize * E::BYTES];
-                read_exact(file.as_ref(), bytes, low * E::BYTES as u64)?;
-                let held = bytes.chunks_exact(E::BYTES).take_while(|bytes| before(&E::decode(bytes))).count();
-                return Ok(low + held as u64);
-            }
+        while high - low > BLOCK_ENTRIES {
             let middle = low + (high - low) / 2;
-            if before(&self.stored_at(middle)?) {
+            let entry = entry_at(file.as_ref(), middle)?;
+            if before(&entry) {
+                last = Some(entry);
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        Ok(low)
-    }
-
-    fn stored_at(&self, index: u64) -> io::Result<E> {
-        let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let mut bytes = [0; 12];
-        read_exact(file.as_ref(), &mut bytes[..E::BYTES], index * E::BYTES as u64)?;
-        Ok(E::decode(&bytes[..E::BYTES]))
-    }
-
-    /// Keeps the first `count` entries.
-    pub fn truncate(&mut self, count: u64) -> io::Result<()> {
-        if count >= self.len() {
-            return Ok(());
+        let bytes = &mut buffer[..(high - low) as usize * E::BYTES];
+        read_exact(file.as_ref(), bytes, low * E::BYTES as u64)?;
+        for entry in bytes.chunks_exact(E::BYTES).map(E::decode).take_while(before) {
+            last = Some(entry);
+            low += 1;
         }
-        self.recent.truncate(count.saturating_sub(self.stored) as usize);
-        if count < self.stored {
-            if let Some(file) = &self.file {
-                file.set_len(count * E::BYTES as u64)?;
-            }
-            self.stored = count;
-        }
-        self.last = if count == 0 { None } else { self.get(count - 1)? };
-        Ok(())
+        Ok((low, last))
     }
 
     /// Writes an index that was made anew in one step: whatever happens, there is all of it or none. For a segment that
     /// is trusted already; the others' indexes are only trusted after the next checkpoint.
-    pub fn store(&mut self, storage: &dyn Storage) -> io::Result<()> {
+    pub fn store(&mut self) -> io::Result<()> {
         let fresh = PathBuf::from(format!("{}.tmp", self.path.display()));
-        let path = std::mem::replace(&mut self.path, fresh);
-        self.stored = 0;
-        self.file = None;
-        let written = self.flush(storage);
-        let fresh = std::mem::replace(&mut self.path, path);
-        written?;
-        if let Some(file) = &self.file {
-            file.sync()?;
-        }
-        storage.rename(&fresh, &self.path)
+        let file = self.storage.create(&fresh)?;
+        write_all(file.as_ref(), &mut [IoSlice::new(&encoded(&self.recent))], 0)?;
+        file.sync()?;
+        self.storage.rename(&fresh, &self.path)?;
+        self.stored = self.recent.len() as u64;
+        self.recent = Vec::new();
+        Ok(())
     }
 
     /// Writes the recent entries into the file, which is made if it is missing. After an error they are kept, and the
     /// next flush writes them again over what came of this one.
-    pub fn flush(&mut self, storage: &dyn Storage) -> io::Result<()> {
-        let file = match &self.file {
-            Some(file) => file,
-            None => self.file.insert(storage.create(&self.path)?),
+    pub fn flush(&mut self) -> io::Result<()> {
+        let file = match self.stored {
+            0 => self.storage.create(&self.path)?,
+            _ if self.recent.is_empty() => return Ok(()),
+            _ => match self.storage.open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Someone removed it: the next recovery sees that entries are missing.
+                    self.stored = 0;
+                    self.storage.create(&self.path)?
+                }
+                opened => opened?,
+            },
         };
-        if self.recent.is_empty() {
-            return Ok(());
-        }
-        let mut bytes = Vec::with_capacity(self.recent.len() * E::BYTES);
-        self.recent.iter().for_each(|entry| entry.encode(&mut bytes));
-        let position = self.stored * E::BYTES as u64;
-        write_all(file.as_ref(), &mut [IoSlice::new(&bytes)], position)?;
+        write_all(file.as_ref(), &mut [IoSlice::new(&encoded(&self.recent))], self.stored * E::BYTES as u64)?;
         self.stored += self.recent.len() as u64;
-        self.recent = Vec::new();
+        self.recent.clear();
         Ok(())
     }
+}
+
+fn encoded<E: Entry>(entries: &[E]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * E::BYTES);
+    entries.iter().for_each(|entry| entry.encode(&mut bytes));
+    bytes
+}
+
+fn entry_at<E: Entry>(file: &dyn File, index: u64) -> io::Result<E> {
+    let mut bytes = [0; 12];
+    read_exact(file, &mut bytes[..E::BYTES], index * E::BYTES as u64)?;
+    Ok(E::decode(&bytes[..E::BYTES]))
 }

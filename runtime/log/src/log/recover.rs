@@ -240,7 +240,7 @@ impl Opening {
                 expected = expected.or((*base >= vouched).then_some(*base));
                 continue;
             }
-            let segment = Arc::new(Segment::new(&self.dir, *base, file));
+            let segment = Arc::new(Segment::new(&self.storage, &self.dir, *base, file));
             self.segments.push(segment.clone());
             if self.checkpoint.is_some() && *base < vouched && !last {
                 self.load_sealed(&segment, size, bases[index + 1])?;
@@ -350,7 +350,7 @@ impl Opening {
             }
             let path = path_of(&self.dir, end, "log");
             let file = storage.create(&path).map_err(|error| LogError::io("create", &path, error))?;
-            self.segments.push(Arc::new(Segment::new(&self.dir, end, file)));
+            self.segments.push(Arc::new(Segment::new(&self.storage, &self.dir, end, file)));
             created = true;
         }
         let Some(active) = self.segments.last().cloned() else { return Err(LogError::Closed) };

@@ -107,6 +107,7 @@ impl Log {
 
     /// Removes a segment's files.
     fn remove_files(&self, segment: &Segment) -> Result<(), LogError> {
+        segment.write_state().forget_indexes();
         self.remove_indexes(segment)?;
         self.remove(&segment.path)
     }
@@ -193,6 +194,8 @@ impl Log {
         epochs.cut_end(end);
         writer.latest_epoch = epochs.latest().unwrap_or(-1);
         drop(epochs);
+        // Its index files are the new one's from now on.
+        last.write_state().forget_indexes();
         // The newest first, each for good before the next: whenever it stops, what is left is a log without a gap.
         let removed = segments[kept..].iter().rev().try_for_each(|segment| {
             self.remove_files(segment)?;
@@ -213,7 +216,7 @@ impl Log {
         end: i64,
         index_interval_bytes: u64,
     ) -> Result<Segment, LogError> {
-        let shorter = Segment::new(&self.dir, segment.base, segment.file.clone());
+        let shorter = Segment::new(&self.storage, &self.dir, segment.base, segment.file.clone());
         let mut state = shorter.write_state();
         // The old one's readers keep their index; this one is built anew, which costs one walk over the headers.
         for found in segment.scan(0, position) {

@@ -59,12 +59,12 @@ pub(crate) fn base_of(name: &str, extension: &str) -> Option<i64> {
 
 impl Segment {
     /// A segment around an open file of which nothing is known yet.
-    pub fn new(dir: &Path, base: i64, file: Arc<dyn File>) -> Segment {
+    pub fn new(storage: &Arc<dyn Storage>, dir: &Path, base: i64, file: Arc<dyn File>) -> Segment {
         Segment {
             base,
             path: path_of(dir, base, "log"),
             file,
-            state: RwLock::new(State::empty(dir, base)),
+            state: RwLock::new(State::empty(storage, dir, base)),
             hints: Mutex::new(Hints::default()),
         }
     }
@@ -130,12 +130,12 @@ impl Segment {
 
 impl State {
     /// That of a segment without batches, its indexes not yet in any file.
-    pub fn empty(dir: &Path, base: i64) -> State {
+    pub fn empty(storage: &Arc<dyn Storage>, dir: &Path, base: i64) -> State {
         State {
             size: 0,
             next_offset: base,
-            offsets: Index::empty(path_of(dir, base, "index")),
-            times: Index::empty(path_of(dir, base, "timeindex")),
+            offsets: Index::empty(storage.clone(), path_of(dir, base, "index")),
+            times: Index::empty(storage.clone(), path_of(dir, base, "timeindex")),
             max_timestamp: -1,
             max_timestamp_offset: base,
             since_entry: 0,
@@ -177,17 +177,28 @@ impl State {
         }
     }
 
+    /// Entries that are not in the index files yet.
+    pub fn recent_entries(&self) -> usize {
+        self.offsets.recent().max(self.times.recent())
+    }
+
+    /// Forgets both indexes: see [`Index::forget`].
+    pub fn forget_indexes(&mut self) {
+        self.offsets.forget();
+        self.times.forget();
+    }
+
     /// Writes both indexes of a trusted segment, which were made anew, in one step each.
-    pub fn store_indexes(&mut self, storage: &dyn Storage) -> Result<(), LogError> {
+    pub fn store_indexes(&mut self) -> Result<(), LogError> {
         let State { offsets, times, .. } = self;
-        offsets.store(storage).map_err(|error| LogError::io("write", offsets.path(), error))?;
-        times.store(storage).map_err(|error| LogError::io("write", times.path(), error))
+        offsets.store().map_err(|error| LogError::io("write", offsets.path(), error))?;
+        times.store().map_err(|error| LogError::io("write", times.path(), error))
     }
 
     /// Writes out what is new in both indexes.
-    pub fn flush_indexes(&mut self, storage: &dyn Storage) -> Result<(), LogError> {
+    pub fn flush_indexes(&mut self) -> Result<(), LogError> {
         let State { offsets, times, .. } = self;
-        offsets.flush(storage).map_err(|error| LogError::io("write", offsets.path(), error))?;
-        times.flush(storage).map_err(|error| LogError::io("write", times.path(), error))
+        offsets.flush().map_err(|error| LogError::io("write", offsets.path(), error))?;
+        times.flush().map_err(|error| LogError::io("write", times.path(), error))
     }
 }

@@ -1,13 +1,12 @@
 //! Making the log last: one `fdatasync` for all that wait, and checkpoints now and then.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::checkpoint::{self, Checkpoint};
 use super::segment::Segment;
 use super::{CheckpointFile, Log, Maintenance, epochs, lock};
 use crate::error::LogError;
-use crate::storage::File;
 
 /// Up to where the log is on disk, and who is at work on more.
 pub(crate) struct Syncing {
@@ -177,15 +176,21 @@ impl Log {
         let fresh = maintenance.segment.min(point.segment)..=point.segment;
         for segment in self.view().iter().filter(|one| fresh.contains(&one.base)) {
             let mut state = segment.write_state();
-            state.flush_indexes(self.storage.as_ref())?;
-            let files = [state.offsets.file().cloned(), state.times.file().cloned()];
+            state.flush_indexes()?;
             if segment.base == point.segment {
                 checkpoint.offset_entries = state.offsets.stored();
                 checkpoint.time_entries = state.times.stored();
             }
             drop(state);
-            sync_all(&files)
-                .map_err(|error| self.poison(&LogError::io("sync the indexes of", &segment.path, error)))?;
+            for extension in ["index", "timeindex"] {
+                let path = segment.path.with_extension(extension);
+                let file = match self.storage.open(&path) {
+                    // Someone removed it: the next recovery makes it again.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    opened => opened.map_err(|error| LogError::io("open", &path, error))?,
+                };
+                file.sync().map_err(|error| self.poison(&LogError::io("sync", &path, error)))?;
+            }
         }
         self.write_epochs(maintenance)?;
         self.put_checkpoint(&checkpoint)?;
@@ -240,8 +245,4 @@ impl Log {
         maintenance.epochs_written = Some(epochs);
         Ok(())
     }
-}
-
-fn sync_all(files: &[Option<Arc<dyn File>>]) -> std::io::Result<()> {
-    files.iter().flatten().try_for_each(|file| file.sync())
 }

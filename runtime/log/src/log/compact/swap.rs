@@ -59,7 +59,7 @@ impl<'a> Output<'a> {
             log,
             swap: Swap { base, upper },
             path,
-            segment: Segment::new(&log.dir, base, file),
+            segment: Segment::new(&log.storage, &log.dir, base, file),
             index_interval_bytes: log.config().index_interval_bytes,
             buffer: Vec::with_capacity(WRITE_BYTES),
             written: 0,
@@ -110,6 +110,7 @@ impl<'a> Output<'a> {
         let path = std::mem::take(&mut self.path);
         let done = log.sync_dir().and_then(|()| {
             for segment in group {
+                segment.write_state().forget_indexes();
                 log.remove_indexes(segment)?;
             }
             // Nothing may be left: then there is no segment either, since an empty file would look like one.
@@ -132,10 +133,10 @@ impl<'a> Output<'a> {
         done.map_err(|error| log.poison(&error))?;
         let segment = Arc::new(std::mem::replace(
             &mut self.segment,
-            Segment::new(&log.dir, self.swap.base, group[0].file.clone()),
+            Segment::new(&log.storage, &log.dir, self.swap.base, group[0].file.clone()),
         ));
         // An index is only a help: one that cannot be written stays in memory, and the next recovery makes it again.
-        let stored = segment.write_state().store_indexes(storage);
+        let stored = segment.write_state().store_indexes();
         if let Err(error) = stored {
             tracing::warn!(file = %segment.path.display(), %error, "the indexes could not be written");
         }

@@ -42,7 +42,7 @@ impl Opening {
         self.rebuild(segment, size)?;
         let mut state = segment.write_state();
         state.note_time(segment.base);
-        state.store_indexes(self.storage.as_ref())?;
+        state.store_indexes()?;
         state.size = size;
         state.next_offset = next_base;
         self.next_offset = next_base;
@@ -66,13 +66,10 @@ impl Opening {
             (state.offsets, state.times) = (offsets, times);
             let below = |offset: u32| segment.base + i64::from(offset) < checkpoint.offset;
             // Entries for batches after the checkpoint come again when those are checked.
-            let count =
-                state.offsets.count_where(|one| u64::from(one.position) < trusted && below(one.offset));
-            let times = state.times.count_where(|one| below(one.offset));
-            let cut = count.and_then(|count| {
-                state.offsets.truncate(count)?;
-                state.times.truncate(times?)
-            });
+            let cut = state
+                .offsets
+                .truncate(|one| u64::from(one.position) < trusted && below(one.offset))
+                .and_then(|()| state.times.truncate(|one| below(one.offset)));
             let known = state.offsets.last().map_or(0, |entry| u64::from(entry.position));
             if cut.is_ok()
                 && let Some(tail) = self.reaches(segment, known, trusted)?
@@ -120,19 +117,19 @@ impl Opening {
         entries: Option<(u64, u64)>,
     ) -> std::io::Result<(Index<super::super::index::OffsetEntry>, Index<super::super::index::TimeEntry>)>
     {
-        let storage = self.storage.as_ref();
+        let storage = &self.storage;
         let offsets = path_of(&self.dir, segment.base, "index");
         let times = path_of(&self.dir, segment.base, "timeindex");
         Ok((
-            Index::open(storage, offsets, entries.map(|(offsets, _)| offsets))?,
-            Index::open(storage, times, entries.map(|(_, times)| times))?,
+            Index::open(storage.clone(), offsets, entries.map(|(offsets, _)| offsets))?,
+            Index::open(storage.clone(), times, entries.map(|(_, times)| times))?,
         ))
     }
 
     /// Makes the indexes again from the headers of the first `size` bytes.
     fn rebuild(&mut self, segment: &Segment, size: u64) -> Result<(), LogError> {
         let mut state = segment.write_state();
-        *state = State::empty(&self.dir, segment.base);
+        *state = State::empty(&self.storage, &self.dir, segment.base);
         for found in segment.scan(0, size) {
             match found {
                 Ok((at, header)) => state.note(segment.base, at, &header, self.config.index_interval_bytes),

@@ -3,6 +3,7 @@
 //! `FLOW_LOG_SEEDS` says how many; `FLOW_LOG_SEED` replays one.
 
 mod model;
+mod regressions;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
