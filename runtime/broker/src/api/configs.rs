@@ -121,8 +121,9 @@ fn describe(
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let name = resource.resource_name.as_str();
     let target = find_target(broker, call, resource.resource_type, name, Operation::DescribeConfigs)?;
-    let wanted: Option<HashSet<&str>> =
-        resource.configuration_keys.as_ref().map(|keys| keys.iter().map(StrBytes::as_str).collect());
+    // Not to name any is to ask for all, as with Kafka.
+    let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+    let wanted: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(StrBytes::as_str).collect());
     let wanted = |def: &&'static Def| wanted.as_ref().is_none_or(|wanted| wanted.contains(def.name));
     let settings = broker.store.broker_settings();
     Ok(match target {

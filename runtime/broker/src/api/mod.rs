@@ -200,6 +200,8 @@ pub(crate) enum Reply {
     Pieces(Vec<Piece>),
     /// No answer at all: a produce request with acks=0.
     None,
+    /// The connection ends: it is the only way to say that such a request failed. With the reason.
+    Close(String),
 }
 
 /// A part of an encoded answer.

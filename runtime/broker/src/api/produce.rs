@@ -80,9 +80,21 @@ pub(crate) async fn produce(broker: &Arc<Broker>, call: &Call, request: ProduceR
         }
     }
     if acks == 0 {
-        return Reply::None;
+        return unanswered(&responses);
     }
     ProduceResponse::default().with_responses(responses).into()
+}
+
+/// A client that wants no answer learns of a failure, such as a topic that is gone, by the end of its connection.
+fn unanswered(responses: &[TopicProduceResponse]) -> Reply {
+    let failed = responses.iter().find_map(|topic| {
+        let partition = topic.partition_responses.iter().find(|partition| partition.error_code != 0)?;
+        Some(format!(
+            "error {} for partition {} of `{}`",
+            partition.error_code, partition.index, &*topic.name
+        ))
+    });
+    failed.map_or(Reply::None, Reply::Close)
 }
 
 /// Why a partition's batch is not appended.

@@ -60,6 +60,9 @@ pub(crate) enum TopicError {
     Config(String),
     #[error("topic `{0}` is the broker's own: it is made, grown and kept by the broker alone")]
     Internal(String),
+    /// A newer program wrote this file.
+    #[error("{reason}")]
+    Newer { path: PathBuf, reason: String },
     #[error("{0}")]
     Disk(String),
 }
@@ -76,7 +79,7 @@ impl TopicError {
             TopicError::UnknownId(_) => ResponseError::UnknownTopicId,
             TopicError::Partitions(_) => ResponseError::InvalidPartitions,
             TopicError::Config(_) => ResponseError::InvalidConfig,
-            TopicError::Disk(_) => ResponseError::KafkaStorageError,
+            TopicError::Newer { .. } | TopicError::Disk(_) => ResponseError::KafkaStorageError,
         }
     }
 }
@@ -480,7 +483,12 @@ impl Catalog {
             committer: Arc::clone(&self.committer),
             settings,
         };
-        Partition::open(opening).map(Arc::new).map_err(|error: LogError| failed(&error))
+        Partition::open(opening).map(Arc::new).map_err(|error| match &error {
+            LogError::Newer { file, .. } => {
+                TopicError::Newer { path: file.clone(), reason: error.to_string() }
+            }
+            error => failed(error),
+        })
     }
 
     /// Empties a directory that another topic of the same name left because it could not be moved away, or a creation that

@@ -96,8 +96,11 @@ impl Store {
         let fixed = fixed_settings(config, &meta.cluster_id).map_err(StartError::Config)?;
         let settings = BrokerSettings { fixed: Arc::new(fixed), dynamic: Arc::new(meta.broker.clone()) };
         let committer = Arc::new(Committer::new());
-        let catalog = Catalog::open(dir, storage, committer, settings, meta)
-            .map_err(|error| StartError::Config(error.to_string()))?;
+        let catalog =
+            Catalog::open(dir, storage, committer, settings, meta).map_err(|error| match error {
+                TopicError::Newer { path, reason } => StartError::Newer { path, reason },
+                other => StartError::Config(other.to_string()),
+            })?;
         Ok(Store { catalog: Arc::new(catalog), upkeep: Mutex::new(None), _lock: None })
     }
 

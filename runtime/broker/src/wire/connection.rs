@@ -48,6 +48,8 @@ pub(super) enum Closed {
     Late(&'static str),
     #[error("the handler of `{api}` panicked: {reason}")]
     Panicked { api: &'static str, reason: String },
+    #[error("`{api}` failed and has no answer that could say so: {reason}")]
+    Refused { api: &'static str, reason: String },
     #[error("the answer of `{api}` cannot be sent: {reason}")]
     Reply { api: &'static str, reason: String },
     #[error(transparent)]
@@ -273,6 +275,7 @@ impl Connection {
         let header_version = (api.response_header)(start.version);
         match reply {
             Reply::None => Ok(()),
+            Reply::Close(reason) => Err(Closed::Refused { api: api.name, reason }),
             Reply::Message(message) => {
                 frame::encode_response(self.output.tail(), start.correlation_id, header_version, |buffer| {
                     message.encode(buffer, start.version)

@@ -98,6 +98,14 @@ impl Client {
         self.receive_of::<R>(version, correlation_id).await
     }
 
+    /// Waits for the end of the connection; false when something else comes.
+    pub async fn is_closed(&mut self) -> bool {
+        match self.stream.read(&mut [0]).await {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
     pub async fn receive_of<R: Request>(&mut self, version: i16, correlation_id: i32) -> R::Response {
         let length = self.stream.read_i32().await.unwrap();
         let mut frame = vec![0; length as usize];

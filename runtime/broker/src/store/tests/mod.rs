@@ -461,6 +461,23 @@ fn a_data_directory_of_a_newer_program_or_with_damage_is_refused() {
     }
 }
 
+#[test]
+fn a_partition_of_a_newer_program_is_refused() {
+    let mut fixture = Fixture::new();
+    fixture.topic("a", 1, &[]);
+    let partition = fixture.store().partition("a", 0).unwrap();
+    partition.append(&batch_of(&["x"]), Origin::Client).unwrap();
+    partition.checkpoint().unwrap();
+    let path = partition.dir().join("flow-log-checkpoint");
+    drop(partition);
+    fixture.store = None;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let version = flow_log::log::FORMAT_VERSION;
+    std::fs::write(&path, text.replacen(&version.to_string(), &(version + 1).to_string(), 1)).unwrap();
+    let refused = Store::open_on(Arc::new(Disk), &fixture.config()).err().unwrap();
+    assert!(matches!(refused, StartError::Newer { .. }), "{refused}");
+}
+
 #[tokio::test]
 async fn one_process_at_a_time_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
