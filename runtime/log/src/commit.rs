@@ -2,6 +2,7 @@
 //! being synced share the next sync.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -127,7 +128,13 @@ impl Shared {
             waiting.syncing = true;
             queue.waiters -= waiters.len();
             drop(queue);
-            tell(&log, log.sync(), waiters);
+            // A `done` that panics is its owner's bug, and must not keep the others from being told.
+            let told = catch_unwind(AssertUnwindSafe(|| tell(&log, log.sync_data(), waiters)));
+            if told.is_err() {
+                tracing::error!(dir = %log.dir().display(), "a call back after a sync panicked");
+            }
+            // Nobody waits for this any more.
+            log.checkpoint_if_due();
             queue = self.lock();
             if let Some(waiting) = queue.logs.get_mut(&key) {
                 waiting.syncing = false;

@@ -76,11 +76,12 @@ impl Log {
     ) -> Result<Slice, LogError> {
         // The end first: whatever is seen below it afterwards is there.
         let before = before.min(self.end_offset());
+        let segments = self.view();
+        // The start after the segments: it moves before they go.
         let start = self.start_offset();
         if from < start || from > before {
             return Err(LogError::OutOfRange { start, end: before });
         }
-        let segments = self.view();
         let first = segments.partition_point(|segment| segment.base <= from).max(1) - 1;
         for (index, segment) in segments.iter().enumerate().skip(first) {
             if from == before || segment.base >= before {

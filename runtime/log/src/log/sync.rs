@@ -82,6 +82,13 @@ impl Log {
     /// Makes everything last that was appended before the call, and gives the offset up to which the log now lasts.
     /// Callers at the same time share one `fdatasync`, and appends go on meanwhile. A failure stops writes for good.
     pub fn sync(&self) -> Result<i64, LogError> {
+        let synced = self.sync_data()?;
+        self.checkpoint_if_due();
+        Ok(synced)
+    }
+
+    /// As [`Log::sync`] without the checkpoint that may be due.
+    pub(crate) fn sync_data(&self) -> Result<i64, LogError> {
         let target = self.end_offset();
         let hold = self.syncing.hold(|| self.synced_offset() >= target || self.is_poisoned());
         if hold.is_none() {
@@ -93,8 +100,6 @@ impl Log {
         }
         let point = self.sync_files().map_err(|error| self.poison(&error))?;
         self.syncing.set(point);
-        drop(hold);
-        self.checkpoint_if_due(point);
         Ok(point.offset)
     }
 
@@ -126,7 +131,12 @@ impl Log {
         synced.map_err(|error| self.poison(&LogError::io("sync", &self.dir, error)))
     }
 
-    fn checkpoint_if_due(&self, point: Point) {
+    /// Writes a checkpoint if enough was synced since the last.
+    pub(crate) fn checkpoint_if_due(&self) {
+        if self.is_poisoned() {
+            return;
+        }
+        let point = self.syncing.point();
         // Whoever maintains the log writes a checkpoint anyway.
         let Ok(mut maintenance) = self.maintenance.try_lock() else { return };
         let due = maintenance.segment != point.segment

@@ -22,7 +22,7 @@ impl Opening {
             let last = (offsets.last(), times.last());
             let known = last.0.map_or(0, |entry| u64::from(entry.position));
             let fit = last.0.is_none_or(|entry| inside(entry.offset))
-                && last.1.is_some_and(|entry| inside(entry.offset));
+                && last.1.is_none_or(|entry| inside(entry.offset));
             let newest = last.1.map_or(-1, |entry| entry.timestamp);
             if fit
                 && known < size
