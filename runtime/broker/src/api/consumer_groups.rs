@@ -27,7 +27,8 @@ pub(crate) async fn consumer_group_heartbeat(
         .iter()
         .flatten()
         .any(|topic| !call.allows(broker, Operation::Describe, Resource::Topic(topic)));
-    if hidden {
+    // Who may not use the group is told that first.
+    if hidden && call.allows(broker, Operation::Read, Resource::Group(&request.group_id)) {
         return refused(ResponseError::TopicAuthorizationFailed);
     }
     let group = request.group_id.clone();
