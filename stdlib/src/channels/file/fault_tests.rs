@@ -28,6 +28,21 @@ fn seeds() -> Vec<u64> {
 
 /// A channel over the simulated disk, small enough to roll, spill and fill.
 fn open_on(disk: &SimStorage, random: &mut Random, lanes: usize) -> Result<Arc<dyn Channel>, Fault> {
+    let checkpoint = Duration::from_millis(1 + random.below(5));
+    open_with(disk, random, lanes, checkpoint)
+}
+
+/// The same, but nothing is synced that was not put.
+fn open_calm(disk: &SimStorage, lanes: usize) -> Arc<dyn Channel> {
+    open_with(disk, &mut Random(1), lanes, Duration::from_secs(3_600)).unwrap()
+}
+
+fn open_with(
+    disk: &SimStorage,
+    random: &mut Random,
+    lanes: usize,
+    checkpoint: Duration,
+) -> Result<Arc<dyn Channel>, Fault> {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     let dirs: Vec<PathBuf> = (0..lanes).map(|number| PathBuf::from(format!("/disk{number}"))).collect();
     let syncs = [Sync::Commit, Sync::Interval(Duration::from_millis(1))];
@@ -35,7 +50,7 @@ fn open_on(disk: &SimStorage, random: &mut Random, lanes: usize) -> Result<Arc<d
         sync: syncs[random.below(2) as usize],
         segment: 500 + random.below(4_000),
         min_free: 0,
-        checkpoint: Duration::from_millis(1 + random.below(5)),
+        checkpoint,
         compress: [Compression::None, Compression::Lz4][random.below(2) as usize],
         secret: None,
     };
@@ -121,8 +136,7 @@ async fn a_killed_process_repeats_nothing_that_was_committed_in_order() {
 #[tokio::test]
 async fn a_failed_sync_is_heard_and_what_is_there_can_still_be_taken() {
     let disk = SimStorage::new(1);
-    let mut random = Random(1);
-    let channel = open_on(&disk, &mut random, 1).unwrap();
+    let channel = open_calm(&disk, 1);
     let put = async |number| {
         let (ack, receipt) = flow_agent::receipt();
         let mut batch = numbered(number, 1);
@@ -148,8 +162,7 @@ async fn a_failed_sync_is_heard_and_what_is_there_can_still_be_taken() {
 #[tokio::test]
 async fn one_directory_that_fails_leaves_the_others() {
     let disk = SimStorage::new(1);
-    let mut random = Random(1);
-    let channel = open_on(&disk, &mut random, 3).unwrap();
+    let channel = open_calm(&disk, 3);
     disk.fail_sync_after(0);
     let mut lost = 0;
     for number in 0..30 {
@@ -166,8 +179,7 @@ async fn one_directory_that_fails_leaves_the_others() {
 #[tokio::test]
 async fn space_heals_a_full_disk() {
     let disk = SimStorage::new(1);
-    let mut random = Random(1);
-    let channel = open_on(&disk, &mut random, 1).unwrap();
+    let channel = open_calm(&disk, 1);
     disk.set_space(Some(10));
     let rejected = channel.try_put(numbered(0, 1)).unwrap_err();
     assert!(!rejected.closed);
@@ -182,7 +194,7 @@ async fn space_heals_a_full_disk() {
     assert_eq!(channel.status().events, 1);
 }
 
-/// A flipped bit is told with its file; what stands before it and in later segments is given.
+/// A flipped bit is told; what stands before it and in later segments is given, and nothing is thrown away unseen.
 #[tokio::test]
 async fn a_damaged_piece_is_told_and_the_rest_is_given() {
     for seed in seeds() {
@@ -220,5 +232,7 @@ async fn a_damaged_piece_is_told_and_the_rest_is_given() {
         }
         assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: {seen:?}");
         assert!(!seen.is_empty() || logs.len() == 1, "seed {seed}: nothing is left");
+        let kept = disk.paths().iter().any(|path| path.to_string_lossy().contains("damaged-"));
+        assert_eq!(told > 0, kept, "seed {seed}: a copy of what could not be read");
     }
 }

@@ -1,6 +1,7 @@
 //! One directory of a file channel: its log, its position, and whether it takes more. It must not know of the other
 //! directories, nor of order between them.
 
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -243,12 +244,26 @@ impl Lane {
         Ok(Piece { batches, next })
     }
 
-    /// A damaged piece at `from` was told: reading goes on behind the segment that holds it, whose file is kept.
+    /// Reading meets damage at `from`: the segment that holds it is copied aside, and reading goes on behind it.
+    /// Without room for the copy it stays where it is.
     pub fn leave_out(&self, from: i64) {
+        let from = from.max(self.log.start_offset());
         let bases = self.log.segment_bases();
         let index = bases.partition_point(|base| *base <= from);
         let next = bases.get(index).copied().unwrap_or_else(|| self.log.end_offset());
-        self.skip_to.store(u64::try_from(next).unwrap_or(0), Ordering::Relaxed);
+        let Some(base) = index.checked_sub(1).and_then(|index| bases.get(index)) else { return };
+        let damaged = self.dir.join(LOG_DIR).join(format!("{base:020}.log"));
+        match copy(self.storage.as_ref(), &damaged, &self.aside(*base)) {
+            Ok(()) => self.skip_to.store(u64::try_from(next).unwrap_or(0), Ordering::Relaxed),
+            Err(error) => {
+                let fault = format::fault("keep a copy of damaged events in", &self.dir, &error);
+                tracing::warn!(code = fault.code.unwrap_or_default(), "{fault}");
+            }
+        }
+    }
+
+    fn aside(&self, base: i64) -> PathBuf {
+        self.dir.join(format!("damaged-{base:020}.log"))
     }
 
     /// The fault of a read, with what to do.
@@ -369,6 +384,37 @@ impl Lane {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Copies a file, and makes the copy last.
+fn copy(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
+    let source = storage.open(from)?;
+    let target = storage.create(to)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut position = 0;
+    loop {
+        let count = match source.read_at(&mut buffer, position) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut written = 0;
+        while written < count {
+            match target.write_at(&[IoSlice::new(&buffer[written..count])], position + written as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        position += count as u64;
+    }
+    target.sync()?;
+    storage.sync_dir(to.parent().unwrap_or(Path::new(".")))
 }
 
 /// Why a batch was not appended.
