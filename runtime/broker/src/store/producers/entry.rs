@@ -121,6 +121,19 @@ impl Entry {
         self.count += 1;
     }
 
+    /// Puts batches before the only one that is known. False when they are too many, or out of order, or none of a log.
+    pub(super) fn put_earlier(&mut self, earlier: &[Batch]) -> bool {
+        let [last] = *self.batches() else { return false };
+        let sound = |batch: &Batch| (0..=batch.last_offset).contains(&i64::from(batch.offset_delta));
+        let ordered = earlier.iter().chain([&last]).is_sorted_by(|a, b| a.last_offset < b.last_offset);
+        if earlier.len() >= BATCHES_KEPT || !earlier.iter().all(sound) || !ordered {
+            return false;
+        }
+        self.count = 0;
+        earlier.iter().chain([&last]).for_each(|batch| self.push_batch(*batch));
+        true
+    }
+
     /// Takes in a marker; gives the first offset of the transaction it ends. The batches stay known: sequences go on
     /// over the end of a transaction.
     pub(super) fn end_transaction(
