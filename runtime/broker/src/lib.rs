@@ -21,6 +21,7 @@ pub use broker::{Broker, StartError};
 pub use config::{
     AuthorizerConfig, BrokerConfig, Limits, ListenerConfig, TlsConfig, TopicDefaults, UserConfig,
 };
+pub use groups::{GroupAssignor, GroupError, GroupEvent, GroupLag, GroupReader, GroupSettings, GroupSummary};
 pub use local::{LocalError, LocalPartition, LocalRead, LocalTopic, readable};
 pub use transactions::{GroupOffsets, LocalTransaction, LocalTransactions, TransactionError};
 #[doc(hidden)]

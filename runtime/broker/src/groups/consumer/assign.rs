@@ -14,7 +14,7 @@ use crate::groups::records::{Assignment, TopicValue};
 const BALANCE_ROUNDS_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Assignor {
+pub(in crate::groups) enum Assignor {
     Uniform,
     Range,
 }
@@ -50,7 +50,7 @@ impl Assignor {
 }
 
 /// A member as the assignors see it: the topics it reads, and what it was to read until now.
-pub(super) struct Wish<'a> {
+pub(in crate::groups) struct Wish<'a> {
     pub member: &'a Arc<str>,
     /// What range sorts by, so that a static member keeps its place under a new id.
     pub order: (&'a str, &'a str),
@@ -60,7 +60,7 @@ pub(super) struct Wish<'a> {
 
 /// The assignment of every member. Each partition of a topic that anybody reads goes to exactly one of those who
 /// read it.
-pub(super) fn assign(
+pub(in crate::groups) fn assign(
     assignor: Assignor,
     mut wishes: Vec<Wish<'_>>,
     topics: &BTreeMap<Arc<str>, TopicValue>,
