@@ -1,0 +1,48 @@
+"""A group member with kafka-python: GROUP TOPIC [strategy=…] [instance=…] [session=ms]."""
+
+import select
+import sys
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+
+from support import BROKER
+
+STRATEGIES = {
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "cooperative-sticky": CooperativeStickyPartitionAssignor,
+}
+
+group, topic, *rest = sys.argv[1:]
+options = dict(one.split("=", 1) for one in rest)
+consumer = KafkaConsumer(
+    bootstrap_servers=BROKER,
+    group_id=group,
+    group_instance_id=options.get("instance"),
+    auto_offset_reset="earliest",
+    auto_commit_interval_ms=500,
+    session_timeout_ms=int(options.get("session", 6000)),
+    heartbeat_interval_ms=500,
+    partition_assignment_strategy=[STRATEGIES[options.get("strategy", "range")]],
+)
+
+
+class Listener(ConsumerRebalanceListener):
+    def on_partitions_assigned(self, assigned):
+        owned = sorted(one.partition for one in consumer.assignment())
+        print("assigned", ",".join(str(part) for part in owned), flush=True)
+
+    def on_partitions_revoked(self, revoked):
+        pass
+
+
+consumer.subscribe([topic], listener=Listener())
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for records in consumer.poll(100).values():
+        for record in records:
+            print("got", record.partition, record.offset)
+    sys.stdout.flush()
+consumer.close()
