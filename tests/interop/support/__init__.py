@@ -21,7 +21,7 @@ RECORDS = int(os.environ.get("FLOW_INTEROP_RECORDS", "30000"))
 #: Every compression that record batches know.
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 #: Seconds that something may take that the broker owes at once; loaded machines are slow.
-PATIENCE = 60
+PATIENCE = 30
 
 #: A record as it is written and must be read: bytes or None; headers a list of pairs; timestamp in ms.
 Record = namedtuple("Record", "key value headers timestamp")
