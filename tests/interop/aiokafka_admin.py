@@ -49,7 +49,7 @@ async def groups_and_their_offsets():
     of, group, one = await topic("grouped"), name("group"), admin()
     await one.start()
     async with producer() as writer:
-        await write(writer, of, sample(5))
+        await write(writer, of, sample(5, tame=True))
     reader = consumer(of, group_id=group, enable_auto_commit=False)
     await reader.start()
     await reader.getone()
@@ -67,7 +67,7 @@ async def records_deleted():
     of, one = await topic("shortened"), admin()
     await one.start()
     async with producer() as writer:
-        await write(writer, of, sample(10))
+        await write(writer, of, sample(10, tame=True))
     part = TopicPartition(of, 0)
     same(await one.delete_records({part: RecordsToDelete(before_offset=4)}), {part: 4}, "the low watermark")
     same([found.offset for found in await read(of, [0], 10, start=4)], list(range(4, 10)), "what is left")

@@ -18,7 +18,7 @@ def configs(of):
 @case
 def topics_made_deleted_and_made_again():
     one, of = admin(), topic("again", partitions=2)
-    write(producer(), of, sample(5))
+    write(producer(), of, sample(5, tame=True))
     with fails("TopicAlreadyExists"):
         one.create_topics({of: {"num_partitions": 1, "replication_factor": 1}})
     first = one.describe_topics([of])[0]["topic_id"]
@@ -58,7 +58,7 @@ def configs_of_topics():
 @case
 def groups_and_their_offsets():
     one, of, group = admin(), topic("grouped", partitions=2), name("group")
-    write(producer(), of, sample(5))
+    write(producer(), of, sample(5, tame=True))
     reader = consumer(group_id=group, enable_auto_commit=False)
     reader.subscribe([of])
     eventually(lambda: reader.poll(500), "records come")
@@ -88,7 +88,7 @@ def groups_and_their_offsets():
 @case
 def records_deleted():
     one, of = admin(), topic("shortened")
-    write(producer(), of, sample(10))
+    write(producer(), of, sample(10, tame=True))
     one.delete_records({TopicPartition(of, 0): 4})
     same([found.offset for found in read(of, [0], 10, start=4)], list(range(4, 10)), "what is left")
 
@@ -96,7 +96,7 @@ def records_deleted():
 @case
 def cluster_and_log_dirs():
     one, of = admin(), topic("weighed")
-    write(producer(), of, sample(100))
+    write(producer(), of, sample(100, tame=True))
     cluster = one.describe_cluster()
     same(len(cluster["brokers"]), 1, "the number of nodes")
     found = one.describe_log_dirs()

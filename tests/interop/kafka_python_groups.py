@@ -13,7 +13,7 @@ def life(of_group, **options):
     def produce(count):
         places = set()
         for part in range(6):
-            places |= set(write(writer, of, sample(count // 6), partition=part))
+            places |= set(write(writer, of, sample(count // 6, tame=True), partition=part))
         return places
 
     of_group("kafka_python", of, name("group"), produce, **options)
