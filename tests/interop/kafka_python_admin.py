@@ -2,7 +2,8 @@
 """kafka-python: what administrators ask of a broker."""
 
 from kafka import TopicPartition
-from kafka.admin import AlterConfigOp, ConfigResource, MemberToRemove, OffsetSpec
+from kafka.admin import ACLFilter, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePatternFilter
+from kafka.admin import AlterConfigOp, ConfigResource, MemberToRemove, OffsetSpec, ResourceType
 from kafka.structs import OffsetAndMetadata
 
 from support import case, eventually, fails, holds, name, run, same, sample
@@ -104,6 +105,13 @@ def cluster_and_log_dirs():
     features = one.describe_features()
     holds(features is not None, "features are told")
     same(one.list_partition_reassignments(), {}, "what moves")
+
+
+@case
+def acls_without_an_authorizer():
+    pattern = ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
+    with fails("SecurityDisabled"):
+        admin().describe_acls(ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, pattern))
 
 
 run(together=3)

@@ -27,7 +27,7 @@ pub struct Program {
     pub needs: Vec<String>,
     kind: Kind,
     /// Only the cases whose name contains this.
-    part: Option<String>,
+    part: String,
 }
 
 pub enum Outcome {
@@ -53,17 +53,13 @@ pub fn find(folder: &Path, filters: &[&str]) -> Vec<Program> {
             continue;
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut part = None;
-        let chosen = filters.is_empty()
-            || filters.iter().any(|filter| match filter.split_once("::") {
-                None => name.contains(filter),
-                Some((program, case)) => {
-                    part = Some(case.to_owned());
-                    name.contains(program)
-                }
-            });
-        if chosen {
-            programs.push(Program::read(path, name, part));
+        let chosen = filters.iter().map(|filter| filter.split_once("::").unwrap_or((filter, "")));
+        let chosen = match filters {
+            [] => Some(""),
+            _ => chosen.filter(|(program, _)| name.contains(program)).map(|(_, case)| case).next(),
+        };
+        if let Some(part) = chosen {
+            programs.push(Program::read(path, name, part.to_owned()));
         }
     }
     programs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -71,7 +67,7 @@ pub fn find(folder: &Path, filters: &[&str]) -> Vec<Program> {
 }
 
 impl Program {
-    fn read(path: PathBuf, name: String, part: Option<String>) -> Program {
+    fn read(path: PathBuf, name: String, part: String) -> Program {
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut needs = Vec::new();
         let mut kind = Kind::Plain;
@@ -99,7 +95,7 @@ impl Program {
         let mut child = Command::new(clients.python.as_ref().expect("python"))
             .arg("-u")
             .arg(&self.path)
-            .args(&self.part)
+            .arg(&self.part)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("FLOW_INTEROP_CA", crate::broker::fixture("ca.pem"))
             .envs(broker.environment())

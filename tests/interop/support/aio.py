@@ -41,8 +41,8 @@ def producer(**settings):
     return AIOKafkaProducer(bootstrap_servers=BROKER, **{"linger_ms": 5, **settings})
 
 
-def consumer(**settings):
-    return AIOKafkaConsumer(bootstrap_servers=BROKER, **{"auto_offset_reset": "earliest", **settings})
+def consumer(*topics, **settings):
+    return AIOKafkaConsumer(*topics, bootstrap_servers=BROKER, **{"auto_offset_reset": "earliest", **settings})
 
 
 async def write(one, to, records, partition=0):

@@ -1,6 +1,5 @@
 """confluent-kafka in few words: a topic made, records written and read."""
 
-import functools
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -9,10 +8,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support import BROKER, PATIENCE, Record, name
 
 
-@functools.cache
+#: One for all: what one that is dropped was asked is given up.
+_admin = AdminClient({"bootstrap.servers": BROKER})
+
+
 def admin():
-    """One for all: what one that is dropped was asked is given up."""
-    return AdminClient({"bootstrap.servers": BROKER})
+    return _admin
 
 
 def topic(word="topic", partitions=1, **config):
