@@ -57,7 +57,7 @@ def topics_that_cannot_be():
         (NewTopic(name("t"), 1, 1, config={"no.such.setting": "1"}), "INVALID_CONFIG"),
         (NewTopic(name("t"), 1, 1, config={"retention.ms": "soon"}), "INVALID_CONFIG"),
         (NewTopic(name("t"), 1, 1, config={"cleanup.policy": "burn"}), "INVALID_CONFIG"),
-        (NewTopic(name("t"), replica_assignment=[[99]]), "INVALID_REPLICA_ASSIGNMENT"),
+        (NewTopic(name("t"), 1, replica_assignment=[[99]]), "INVALID_REPLICA_ASSIGNMENT"),
     ):
         with fails(error):
             only(admin().create_topics([wrong]))
@@ -65,7 +65,7 @@ def topics_that_cannot_be():
     only(admin().create_topics([NewTopic(tried, 1, 1)], validate_only=True))
     holds(tried not in admin().list_topics(timeout=PATIENCE).topics, "it was only tried")
     assigned = name("assigned")
-    only(admin().create_topics([NewTopic(assigned, replica_assignment=[[1], [1]])]))
+    only(admin().create_topics([NewTopic(assigned, 2, replica_assignment=[[1], [1]])]))
     same(len(admin().list_topics(assigned, PATIENCE).topics[assigned].partitions), 2, "partitions by hand")
 
 

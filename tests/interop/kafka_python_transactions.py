@@ -104,7 +104,7 @@ def transactions_listed_and_described():
     states = one.describe_producers([TopicPartition(of, 0)])[TopicPartition(of, 0)]
     (state,) = states.active_producers
     same(state.producer_id, found.producer_id, "the producer of the partition")
-    holds(state.current_txn_start_offset == 0, f"where its transaction starts: {state}")
+    holds(state.current_transaction_start_offset == 0, f"where its transaction starts: {state}")
     writer.commit_transaction()
     eventually(lambda: one.describe_transactions([id])[id].state.value == "CompleteCommit", "it is complete")
 

@@ -75,7 +75,7 @@ def write(settings, of, value=b"hello"):
 
 
 def read_one(settings, of):
-    reader = Consumer({"group.id": name("group"), "auto.offset.reset": "earliest", **settings})
+    reader = Consumer({"group.id": name("readers"), "auto.offset.reset": "earliest", **settings})
     reader.assign([TopicPartition(of, 0, 0)])
     try:
         message = eventually(lambda: reader.consume(1, 1), "a message", 20)[0]
@@ -213,6 +213,7 @@ def acls_hold():
         write(alice, of)
     allow(acl(ResourceType.TOPIC, of[:-2], AclOperation.WRITE, pattern=ResourcePatternType.PREFIXED))
     write(alice, of)
+    allow(acl(ResourceType.GROUP, "readers", AclOperation.READ, pattern=ResourcePatternType.PREFIXED))
     with fails("TOPIC_AUTHORIZATION_FAILED"):
         read_one(alice, of)
     allow(acl(ResourceType.TOPIC, of, AclOperation.READ))

@@ -4,7 +4,7 @@ import select
 import sys
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
@@ -13,7 +13,7 @@ from support import BROKER
 STRATEGIES = {
     "range": RangePartitionAssignor,
     "roundrobin": RoundRobinPartitionAssignor,
-    "cooperative-sticky": CooperativeStickyPartitionAssignor,
+    "cooperative-sticky": CooperativeStickyAssignor,
 }
 
 group, topic, *rest = sys.argv[1:]
@@ -30,10 +30,18 @@ consumer = KafkaConsumer(
 )
 
 
+told = set()
+
+
+def tell():
+    global told
+    told = consumer.assignment()
+    print("assigned", ",".join(str(one.partition) for one in told), flush=True)
+
+
 class Listener(ConsumerRebalanceListener):
     def on_partitions_assigned(self, assigned):
-        owned = sorted(one.partition for one in consumer.assignment())
-        print("assigned", ",".join(str(part) for part in owned), flush=True)
+        tell()
 
     def on_partitions_revoked(self, revoked):
         pass
@@ -44,5 +52,8 @@ while not select.select([sys.stdin], [], [], 0)[0]:
     for records in consumer.poll(100).values():
         for record in records:
             print("got", record.partition, record.offset)
+    # Nobody is assigned anything when partitions are only taken away.
+    if consumer.assignment() != told:
+        tell()
     sys.stdout.flush()
 consumer.close()

@@ -107,8 +107,8 @@ def member_killed(client, topic, group, produce, partitions=6, **options):
             member.leave()
 
 
-def static_member(client, topic, group, produce, partitions=6, **options):
-    """A static member that is killed and comes back in time has its partitions again, and nobody else notices."""
+def static_member(client, topic, group, produce, partitions=6, end=Member.kill, **options):
+    """A static member that ends and comes back in time has its partitions again, and nobody else notices."""
     names = ["a", "b", "c"]
     members = [Member(client, group, topic, instance=one, **options) for one in names]
     try:
@@ -116,14 +116,14 @@ def static_member(client, topic, group, produce, partitions=6, **options):
         first = produce(300)
         read(members, first, "three members read all")
         before, rebalances = members[1].owned, [members[0].rebalances, members[2].rebalances]
-        members[1].kill()
-        killed = members[1]
+        end(members[1])
+        ended = members[1]
         members[1] = Member(client, group, topic, instance="b", **options)
         balanced(members, partitions, "the member that came back has its share")
         second = produce(300)
-        read([*members, killed], first | second, "everything was read")
+        read([*members, ended], first | second, "everything was read")
         if members[1].owned != before:
-            raise AssertionError(f"it owns {members[1].owned}, and {before} before it was killed")
+            raise AssertionError(f"it owns {members[1].owned}, and {before} before its end")
         if [members[0].rebalances, members[2].rebalances] != rebalances:
             raise AssertionError("the others were rebalanced")
     finally:
