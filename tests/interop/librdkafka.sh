@@ -39,7 +39,7 @@ skipped=0
 for test in "${tests[@]}"; do
   log="$logs/$test.log"
   scenario=default
-  case "$test" in 0045*noautocreate | 0107 | 0111) scenario=noautocreate ;; esac
+  case "$test" in 0107 | 0111) scenario=noautocreate ;; esac
   start=$SECONDS
   status=0
   (
@@ -47,7 +47,7 @@ for test in "${tests[@]}"; do
     # Plugins of the tests are found by this path.
     export LD_LIBRARY_PATH="../src:../src-cpp" RDKAFKA_TEST_CONF="$work/test.conf"
     export TESTS="$test" TEST_KAFKA_VERSION="${TEST_KAFKA_VERSION:-3.9.0}" TEST_SCENARIO="$scenario"
-    exec timeout --kill-after=5 "$limit" ./test-runner -p1 -Q
+    exec timeout --kill-after=5 "$limit" ./test-runner -p1
   ) >"$log" 2>&1 || status=$?
   # The table at the end has a line for each.
   if grep -qE "^\| +$test[^|]*\|[^|]*FAILED" <(sed 's/\x1b\[[0-9;]*m//g' "$log") || [ "$status" != 0 ]; then
