@@ -146,6 +146,7 @@ fn added(word: &str) -> Vec<(String, Value)> {
             ("cluster".to_owned(), json!("events")),
             ("topic".to_owned(), json!("orders")),
             ("group".to_owned(), json!("billing")),
+            ("once".to_owned(), json!(false)),
             ("transactional".to_owned(), json!(false)),
         ],
         _ => Vec::new(),

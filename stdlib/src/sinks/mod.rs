@@ -7,6 +7,7 @@ mod encode;
 mod fault;
 mod files;
 mod http;
+mod places;
 mod tcp;
 mod template;
 

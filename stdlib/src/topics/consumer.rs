@@ -27,6 +27,8 @@ struct ConsumerSettings {
     cluster: String,
     topic: String,
     group: String,
+    /// Under `deliver effectively_once`.
+    once: bool,
     /// What is read is written to topics in one transaction with the position.
     transactional: bool,
     from: From,
@@ -83,6 +85,7 @@ impl Consumer {
             batch_events: settings.batch,
             alone: settings.workers == 1,
             // Of the group, the agent and the worker: whoever takes over a partition reads behind what was committed.
+            once: settings.once || settings.transactional,
             transactions: settings
                 .transactional
                 .then(|| format!("{}.{}.{}.{worker}", settings.group, settings.topic, self.context.agent)),

@@ -19,6 +19,8 @@ mod transaction;
 
 use flow_agent::Registry;
 
+pub use transaction::FromTopic;
+
 /// Adds topics, readers and clusters.
 pub fn register(registry: &mut Registry) {
     registry.channels.insert("topic", topic::topic);

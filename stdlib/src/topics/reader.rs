@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flow_agent::{Fault, SourceError, SourceOutput, Stop};
@@ -11,10 +12,10 @@ use flow_plan::{Ack, Batch, Outcome};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::cluster::{Cluster, Fetched, Join, Member, Place, Read, ReadError, Transactions};
+use super::cluster::{Cluster, Fetched, Join, Member, Place, Read, ReadError, Transaction, Transactions};
 use super::decode::Decoder;
 use super::ledger::Ledger;
-use super::transaction::InTransaction;
+use super::transaction::FromTopic;
 
 /// Batches of one reader on their way; at the bound it reads on when one is delivered.
 const OPEN_BATCHES_MAX: usize = 256;
@@ -36,14 +37,20 @@ pub struct ReaderOptions {
     pub batch_events: usize,
     /// The source has no other reader: batches may be handed over ahead.
     pub alone: bool,
+    /// Batches say where they come from (`deliver effectively_once`).
+    pub once: bool,
     /// The name of the transactional producer.
     pub transactions: Option<String>,
 }
+
+/// Numbers for [`FromTopic::reading`].
+static READINGS: AtomicU64 = AtomicU64::new(1);
 
 pub struct Reader {
     cluster: Arc<dyn Cluster>,
     options: ReaderOptions,
     decoder: Decoder,
+    topic: Arc<str>,
     partitions: BTreeMap<i32, Partition>,
     /// Partitions that are taken away, until what is on its way is delivered.
     leaving: BTreeMap<i32, Partition>,
@@ -64,6 +71,7 @@ pub struct Reader {
 
 struct Partition {
     term: u64,
+    reading: u64,
     /// Where it is read on.
     next: i64,
     ledger: Ledger,
@@ -79,7 +87,7 @@ struct Report {
 
 /// A transaction that takes batches until it is due.
 struct Open {
-    context: Arc<InTransaction>,
+    transaction: Arc<dyn Transaction>,
     due: Instant,
     batches: usize,
 }
@@ -99,6 +107,7 @@ impl Reader {
         let (reporter, reports) = unbounded_channel();
         Reader {
             cluster,
+            topic: Arc::from(options.join.topic.as_str()),
             options,
             decoder,
             partitions: BTreeMap::new(),
@@ -134,7 +143,7 @@ impl Reader {
         }
         if let Some(open) = self.transaction.take() {
             // The next owner of the name would abort it, too; others would wait for it until then.
-            let _ = open.context.transaction.abort().await;
+            let _ = open.transaction.abort().await;
         }
         // What is on its way may still be delivered, and will come again.
         self.commit(&mut *member, &output).await;
@@ -294,7 +303,7 @@ impl Reader {
         {
             let transaction = transactions.begin().await.map_err(SourceError::Retry)?;
             self.transaction = Some(Open {
-                context: Arc::new(InTransaction { transaction }),
+                transaction,
                 due: Instant::now() + Duration::from_millis(TRANSACTION_MS),
                 batches: 0,
             });
@@ -306,12 +315,19 @@ impl Reader {
             // The reader may be gone; what is not delivered then comes again.
             let _ = reporter.send(Report { partition, term, number, outcome });
         };
-        batch.ack = match &mut self.transaction {
-            Some(open) => {
-                open.batches += 1;
-                Ack::with_context(open.context.clone(), resolved)
-            }
-            None => Ack::new(resolved),
+        if let Some(open) = &mut self.transaction {
+            open.batches += 1;
+        }
+        batch.ack = if self.options.once {
+            let from = FromTopic {
+                topic: self.topic.clone(),
+                partition,
+                reading: state.reading,
+                transaction: self.transaction.as_ref().map(|open| open.transaction.clone()),
+            };
+            Ack::with_context(Arc::new(from), resolved)
+        } else {
+            Ack::new(resolved)
         };
         self.open += 1;
         let (output, alone) = (output.clone(), self.options.alone);
@@ -364,7 +380,8 @@ impl Reader {
                 ledger.passed(next);
             }
             self.leaving.remove(&partition);
-            self.partitions.insert(partition, Partition { term: self.term, next, ledger });
+            let reading = READINGS.fetch_add(1, Ordering::Relaxed);
+            self.partitions.insert(partition, Partition { term: self.term, reading, next, ledger });
         }
         Ok(())
     }
@@ -424,7 +441,7 @@ impl Reader {
             return Ok(());
         }
         let Some(open) = self.transaction.take() else { return Ok(()) };
-        let transaction = &open.context.transaction;
+        let transaction = &open.transaction;
         let positions = self.positions();
         let ended = async {
             transaction.offsets(&member.identity(), &self.options.join.topic, &positions).await?;
@@ -448,7 +465,7 @@ impl Reader {
         match self.transaction.take() {
             None => self.commit(member, output).await,
             Some(open) => {
-                let transaction = &open.context.transaction;
+                let transaction = &open.transaction;
                 let positions = self.positions();
                 let ended = async {
                     transaction.offsets(&member.identity(), &self.options.join.topic, &positions).await?;

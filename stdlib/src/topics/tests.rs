@@ -29,7 +29,7 @@ fn topic_settings(change: Value) -> Settings {
 fn reader_settings(change: Value) -> Settings {
     merged(
         json!({
-            "cluster": "events", "topic": "orders", "group": "g", "transactional": false, "from": "saved",
+            "cluster": "events", "topic": "orders", "group": "g", "once": false, "transactional": false, "from": "saved",
             "workers": 1, "commit": 1_000_000_000_u64, "session": 45_000_000_000_u64, "assign": "sticky",
             "isolation": "read_committed", "batch": 1_000,
         }),

@@ -15,11 +15,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::cluster::{Built, Cluster, ClusterHandle};
+use super::cluster::{Built, Cluster, ClusterHandle, Transaction};
 use super::encode::{Compress, Limits, RECORD_OVERHEAD, Rows, unfit};
 use super::keys::{Key, partition_of};
 use super::lane::Lane;
-use super::transaction::InTransaction;
+use super::transaction::FromTopic;
 
 /// Bytes of events that are put and not on the disk yet; beyond it a put waits.
 const ROOM_BYTES: usize = 64 << 20;
@@ -198,7 +198,7 @@ impl TopicChannel {
     }
 
     /// Appends a batch in the transaction that its reader has opened.
-    async fn put_inside(&self, batch: Batch, inside: &InTransaction) -> Result<(), ChannelError> {
+    async fn put_inside(&self, batch: Batch, transaction: &dyn Transaction) -> Result<(), ChannelError> {
         let partitions = self.lanes()?.len() as i32;
         let now_ms = now_ms();
         let keyless = self.next.fetch_add(1, Ordering::Relaxed).rem_euclid(partitions.max(1));
@@ -229,7 +229,7 @@ impl TopicChannel {
                 Built { batch: builder.finish(), records: rows.len() as i32 }
             };
             let topic = &self.shared.topic;
-            inside.transaction.append(topic, partition, &build).await.map_err(ChannelError::Fault)?;
+            transaction.append(topic, partition, &build).await.map_err(ChannelError::Fault)?;
         }
         batch.ack.done();
         Ok(())
@@ -255,9 +255,9 @@ impl Channel for TopicChannel {
             batch.ack.done();
             return Ok(());
         }
-        let context = batch.ack.context().cloned();
-        if let Some(inside) = context.and_then(|context| context.downcast::<InTransaction>().ok()) {
-            return self.put_inside(batch, &inside).await;
+        let from = batch.ack.context().and_then(|context| context.downcast_ref::<FromTopic>());
+        if let Some(transaction) = from.and_then(|from| from.transaction.clone()) {
+            return self.put_inside(batch, &*transaction).await;
         }
         let bytes = self.bytes_of(&batch);
         match self.shared.room.clone().acquire_many_owned(bytes as u32).await {

@@ -1,10 +1,23 @@
-//! What batches read in a transaction carry: the topics that they reach append inside of it.
+//! What batches of a reader carry under `deliver effectively_once`: where they come from, so that a sink recognises what
+//! comes again, and the transaction in which the topics that they reach append.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::cluster::Transaction;
 
-/// Carried by every share of the acknowledgement of a batch.
-pub struct InTransaction {
-    pub transaction: Arc<dyn Transaction>,
+/// Carried by every share of the acknowledgement of a batch. `event.id` is the offset.
+pub struct FromTopic {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    /// Another number for each time a reader begins: within one, every event comes once and in order.
+    pub reading: u64,
+    pub transaction: Option<Arc<dyn Transaction>>,
+}
+
+/// `orders/3`
+impl fmt::Display for FromTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
 }

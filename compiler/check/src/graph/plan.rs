@@ -329,7 +329,9 @@ impl<'a, 'm> Builder<'a, 'm> {
         settings.insert("cluster".to_owned(), json!(Cluster::of(model, topic_id).name));
         settings.insert("topic".to_owned(), json!(topic.name));
         settings.insert("group".to_owned(), json!(group));
-        settings.insert("transactional".to_owned(), json!(self.is_transactional(here)));
+        let (once, transactional) = self.once(here);
+        settings.insert("once".to_owned(), json!(once));
+        settings.insert("transactional".to_owned(), json!(transactional));
         let program = self.program(name.clone(), here, Side::Fill);
         let errors = self.errors_of(id);
         let span = here.first().map_or(from.span, |&index| self.segments.list[index].head_span);
@@ -362,22 +364,23 @@ impl<'a, 'm> Builder<'a, 'm> {
         }
     }
 
-    /// Whether what is read is written to topics in one transaction with the reader's position.
-    fn is_transactional(&self, here: &[usize]) -> bool {
-        let claimed = |segment: &Segment<'_>| {
-            claim::claim_of(self.model, segment)
-                .is_some_and(|(_, claim)| claim.guarantee == "effectively_once")
-        };
+    /// Whether a reader is under `deliver effectively_once`, and whether what it reads is written to topics, which is
+    /// done in one transaction with its position then.
+    fn once(&self, here: &[usize]) -> (bool, bool) {
         let is_topic = |id| component(self.model, id).is_some_and(|part| part.word == Word::Topic);
-        here.iter().map(|&index| &self.segments.list[index]).any(|segment| {
-            claimed(segment)
-                && (segment.paths().iter().any(|path| is_topic(path.leaf.id))
-                    || segment.steps().iter().flat_map(|step| &step.owners).any(|owner| {
-                        let errors = self.heads.at(Head::InterceptorErrors(*owner));
-                        let mut paths = errors.iter().flat_map(|&index| self.segments.list[index].paths());
-                        paths.any(|path| is_topic(path.leaf.id))
-                    }))
-        })
+        let (mut once, mut transactional) = (false, false);
+        for segment in here.iter().map(|&index| &self.segments.list[index]) {
+            let claim = claim::claim_of(self.model, segment);
+            if claim.is_none_or(|(_, claim)| claim.guarantee != "effectively_once") {
+                continue;
+            }
+            once = true;
+            let owners = segment.steps().into_iter().flat_map(|step| &step.owners);
+            let errors = owners.flat_map(|owner| self.heads.at(Head::InterceptorErrors(*owner)));
+            let mut all = errors.map(|&index| &self.segments.list[index]).chain([segment]);
+            transactional |= all.any(|one| one.paths().iter().any(|path| is_topic(path.leaf.id)));
+        }
+        (once, transactional)
     }
 
     /// What is written to a topic enters it as it would enter a channel.

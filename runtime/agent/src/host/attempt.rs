@@ -35,7 +35,7 @@ impl Attempt {
     fn share(self: &Arc<Self>, batch: &Batch) -> Batch {
         let attempt = self.clone();
         let source = Mutex::new(Some(batch.ack.split()));
-        let ack = Ack::new(move |outcome| {
+        let resolved = move |outcome| {
             let source = source.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
             // Outside of the locks: whoever hears of it may do anything.
             if let Some(source) = source
@@ -43,7 +43,12 @@ impl Attempt {
             {
                 source.done();
             }
-        });
+        };
+        // Sinks may know what the source gave along.
+        let ack = match batch.ack.context() {
+            Some(context) => Ack::with_context(context.clone(), resolved),
+            None => Ack::new(resolved),
+        };
         Batch { columns: batch.columns.clone(), rows: batch.rows.clone(), ack }
     }
 

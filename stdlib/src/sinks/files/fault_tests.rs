@@ -267,7 +267,7 @@ fn a_newer_state_is_refused() {
     let place = Place::new();
     let state = place.path().join("state");
     std::fs::create_dir(&state).unwrap();
-    let json = r#"[{"version":2}]"#;
+    let json = r#"[{"version":3}]"#;
     let mut crc = flate2::Crc::new();
     crc.update(json.as_bytes());
     std::fs::write(state.join("files.journal"), format!("{:08x} {json}\n", crc.sum())).unwrap();

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Checkpoint, Compressed};
 use super::storage::{Open, Storage, StorageFile};
+use crate::sinks::places::Place;
 
 /// The journal is written anew, with what is still open, when it has grown to this many bytes.
 const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 
 /// Raised when the lines change their meaning; a newer journal is refused.
-const JOURNAL_VERSION: u32 = 1;
+const JOURNAL_VERSION: u32 = 2;
 
 /// A file that is being written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub enum Record {
     Open(u64, Entry),
     Commit(u64, Committed),
     Done(u64),
+    /// Rows of a partition of a topic up to this one are in the content that counts (since version 2).
+    Place(String, Place),
 }
 
 /// The journal of one sink.
@@ -58,6 +61,7 @@ pub struct Journal {
     file: Option<Box<dyn StorageFile>>,
     bytes: u64,
     open: BTreeMap<u64, Entry>,
+    places: BTreeMap<String, Place>,
     next_id: u64,
 }
 
@@ -78,7 +82,14 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(ReadError::Io(error)),
         };
-        let mut journal = Journal { path, file: None, bytes: 0, open: BTreeMap::new(), next_id: 0 };
+        let mut journal = Journal {
+            path,
+            file: None,
+            bytes: 0,
+            open: BTreeMap::new(),
+            places: BTreeMap::new(),
+            next_id: 0,
+        };
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             let Some(records) = parse_line(line) else { break };
             for record in records {
@@ -96,6 +107,11 @@ impl Journal {
     /// The files that were open.
     pub fn open(&self) -> &BTreeMap<u64, Entry> {
         &self.open
+    }
+
+    /// How far the topics are written that the events come from.
+    pub fn places(&self) -> &BTreeMap<String, Place> {
+        &self.places
     }
 
     /// A number for a new file.
@@ -139,6 +155,9 @@ impl Journal {
         for (&id, entry) in &self.open {
             text.extend_from_slice(&encode_line(&[Record::Open(id, entry.clone())]));
         }
+        for (partition, place) in &self.places {
+            text.extend_from_slice(&encode_line(&[Record::Place(partition.clone(), *place)]));
+        }
         let mut file = storage.open(&fresh, Open::New, 0o600)?;
         file.write_all(&text)?;
         // Renamed over the old one, it must not turn out empty after a loss of power.
@@ -166,6 +185,9 @@ impl Journal {
             }
             Record::Done(id) => {
                 self.open.remove(&id);
+            }
+            Record::Place(partition, place) => {
+                self.places.insert(partition, place);
             }
         }
     }

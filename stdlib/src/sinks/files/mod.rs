@@ -108,6 +108,9 @@ impl Files {
     fn write_batches(&mut self, batches: &[Batch], now: Instant) -> Result<(), WriteError> {
         self.writer.prepare()?;
         for batch in batches {
+            // What is in the files already, when it comes again under `deliver effectively_once`.
+            let fresh = self.writer.places.fresh(batch);
+            let batch = fresh.as_ref().unwrap_or(batch);
             self.groups.sort(&mut self.path, batch).inspect_err(|_| self.writer.roll_back())?;
             for (path, rows) in self.groups.iter(batch) {
                 self.writer

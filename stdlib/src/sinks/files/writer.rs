@@ -17,6 +17,7 @@ use super::path::rolled_name;
 use super::storage::{Identity, Open, Storage, StorageFile};
 use crate::sinks::encode::Encoder;
 use crate::sinks::fault::{file_fault, is_open_limit};
+use crate::sinks::places::Places;
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -91,6 +92,8 @@ pub struct Writer {
     parked: Vec<Parked>,
     /// Files of the journal that have to be cut, ended, renamed or removed.
     pub(super) left: Vec<u64>,
+    /// How far the topics are written that the events come from.
+    pub(super) places: Places,
     buffer: Vec<u8>,
     packed: Vec<u8>,
     uses: u64,
@@ -133,6 +136,7 @@ impl Writer {
             touched: Vec::new(),
             parked: Vec::new(),
             left: Vec::new(),
+            places: Places::default(),
             buffer: Vec::new(),
             packed: Vec::new(),
             uses: 0,
@@ -154,6 +158,9 @@ impl Writer {
                     ),
                 })?;
             self.left = journal.open().keys().copied().collect();
+            for (partition, place) in journal.places() {
+                self.places.restore(partition.clone(), *place);
+            }
             self.journal = Some(journal);
         }
         while let Some(&id) = self.left.last() {
@@ -224,10 +231,14 @@ impl Writer {
         for parked in &self.parked {
             records.push(Record::Commit(parked.id, Committed { len: parked.len, ..Committed::default() }));
         }
+        let places = self.places.pending();
+        records.extend(places.map(|(partition, place)| Record::Place(partition.to_owned(), place)));
         if records.is_empty() {
+            self.places.commit();
             return Ok(());
         }
         self.append(records, self.options.sync == Sync::Batch)?;
+        self.places.commit();
         for key in self.touched.drain(..) {
             if let Some(file) = self.open.get_mut(&key) {
                 file.touched = false;
@@ -244,6 +255,7 @@ impl Writer {
     /// Takes back everything since the last commit, now or, when the disk does not let us, before the next
     /// write.
     pub fn roll_back(&mut self) {
+        self.places.roll_back();
         self.buffer.clear();
         self.packed.clear();
         for key in self.touched.drain(..) {
