@@ -145,8 +145,8 @@ pub trait Transactions: Send + Sync {
 /// An open transaction. Dropped without an end it is aborted by the next one, or by its timeout.
 #[async_trait]
 pub trait Transaction: Send + Sync {
-    /// Appends records to a partition. `build` makes the batch for the producer that the transaction belongs to.
-    async fn append(&self, topic: &str, partition: i32, build: &BuildBatch<'_>) -> Result<(), Fault>;
+    /// Appends a batch of records to a partition.
+    async fn append(&self, topic: &str, partition: i32, batch: Vec<u8>) -> Result<(), Fault>;
 
     /// The positions of a reader become part of the transaction.
     async fn offsets(&self, who: &Identity, topic: &str, positions: &[(i32, i64)]) -> Result<(), Fault>;
@@ -156,13 +156,4 @@ pub trait Transaction: Send + Sync {
     async fn commit(&self) -> Result<(), Fault>;
 
     async fn abort(&self) -> Result<(), Fault>;
-}
-
-/// Makes the record batch of a producer: id, epoch, first sequence number.
-pub type BuildBatch<'a> = dyn Fn(i64, i16, i32) -> Built + Send + Sync + 'a;
-
-/// A batch and how many records it has.
-pub struct Built {
-    pub batch: Vec<u8>,
-    pub records: i32,
 }

@@ -8,15 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use flow_agent::{Channel, ChannelError, ChannelStatus, Context, Fault, Rejected, decode_settings};
-use flow_log::batch::{Builder, BuilderOptions};
 use flow_plan::ir::Expr;
 use flow_plan::{Batch, Settings};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::cluster::{Built, Cluster, ClusterHandle, Transaction};
-use super::encode::{Compress, Limits, RECORD_OVERHEAD, Rows, unfit};
+use super::cluster::{Cluster, ClusterHandle, Transaction};
+use super::encode::{Compress, Limits, RECORD_OVERHEAD, Rows, builder, unfit};
 use super::keys::{Key, partition_of};
 use super::lane::Lane;
 use super::transaction::FromTopic;
@@ -209,27 +208,16 @@ impl TopicChannel {
             by_partition.entry(partition).or_default().push(row);
         }
         for (partition, rows) in by_partition {
-            let build = |producer_id: i64, producer_epoch: i16, base_sequence: i32| {
-                let mut builder = Builder::new(BuilderOptions {
-                    compression: self.shared.compress.codec(),
-                    producer_id,
-                    producer_epoch,
-                    base_sequence,
-                    transactional: true,
-                    ..BuilderOptions::default()
-                });
-                let mut encode = Rows::new(&batch, &self.slots);
-                for &row in &rows {
-                    let pushed =
-                        self.key.with(&batch, row, now_ms, |key| encode.push(&mut builder, row, key));
-                    if pushed.is_err() {
-                        encode.push(&mut builder, row, None);
-                    }
+            let mut builder = builder(self.shared.compress);
+            let mut encode = Rows::new(&batch, &self.slots);
+            for &row in &rows {
+                let pushed = self.key.with(&batch, row, now_ms, |key| encode.push(&mut builder, row, key));
+                if pushed.is_err() {
+                    encode.push(&mut builder, row, None);
                 }
-                Built { batch: builder.finish(), records: rows.len() as i32 }
-            };
+            }
             let topic = &self.shared.topic;
-            transaction.append(topic, partition, &build).await.map_err(ChannelError::Fault)?;
+            transaction.append(topic, partition, builder.finish()).await.map_err(ChannelError::Fault)?;
         }
         batch.ack.done();
         Ok(())

@@ -1,6 +1,8 @@
 //! The cluster `embedded`: a broker in this process, used without sockets by the topics and readers beside it, and over
 //! its listener by everybody else.
 
+mod transactions;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -335,6 +337,6 @@ impl Cluster for Inside {
     }
 
     async fn transactions(&self, name: &str) -> Result<Arc<dyn Transactions>, Fault> {
-        Err(Fault::new(format!("no transactions for `{name}` yet")))
+        transactions::open(&self.0, name).await
     }
 }
