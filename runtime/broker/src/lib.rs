@@ -12,6 +12,7 @@ pub mod client;
 mod config;
 mod groups;
 mod local;
+mod members;
 mod security;
 mod store;
 mod transactions;
@@ -23,6 +24,7 @@ pub use config::{
 };
 pub use groups::{GroupAssignor, GroupError, GroupEvent, GroupLag, GroupReader, GroupSettings, GroupSummary};
 pub use local::{LocalError, LocalPartition, LocalRead, LocalTopic, readable};
+pub use members::{Assignor, Joining, LocalMember, MemberError};
 pub use transactions::{GroupOffsets, LocalTransaction, LocalTransactions, TransactionError};
 #[doc(hidden)]
 pub use wire::check_request;

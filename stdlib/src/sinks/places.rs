@@ -43,7 +43,8 @@ impl Places {
     }
 
     /// What is written, by partition.
-    pub fn written(&self) -> impl Iterator<Item = (&str, Place)> {
+    #[cfg(test)]
+    fn written(&self) -> impl Iterator<Item = (&str, Place)> {
         self.written.iter().map(|(partition, place)| (partition.as_str(), *place))
     }
 

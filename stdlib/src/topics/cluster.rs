@@ -90,8 +90,8 @@ pub enum Place {
 pub struct Join {
     pub group: String,
     pub topic: String,
-    /// For those who look at the group.
-    pub client: String,
+    /// The member's own name: who joins again with it takes the place of the one that died.
+    pub member: String,
     pub session_ms: u64,
     pub assign: Assign,
 }
@@ -107,7 +107,7 @@ pub enum Assign {
 
 /// A member of a group. It stays one by itself as long as it lives; dropping it leaves the group as if it had died.
 #[async_trait]
-pub trait Member: Send + Sync {
+pub trait Member: Send {
     /// The partitions to read from now on, when that has changed. Those that are gone must be given up with
     /// [`Member::release`] before others get them. Cancel safe.
     async fn assigned(&mut self) -> Result<Vec<i32>, Fault>;

@@ -71,7 +71,7 @@ impl Consumer {
             join: Join {
                 group: settings.group.clone(),
                 topic: settings.topic.clone(),
-                client: format!("{}{number}", self.context.name),
+                member: format!("{}.{}{number}", self.context.agent, self.context.name),
                 session_ms: settings.session.std().as_millis() as u64,
                 assign: settings.assign,
             },

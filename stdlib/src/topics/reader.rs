@@ -443,8 +443,9 @@ impl Reader {
         let Some(open) = self.transaction.take() else { return Ok(()) };
         let transaction = &open.transaction;
         let positions = self.positions();
+        let who = member.identity();
         let ended = async {
-            transaction.offsets(&member.identity(), &self.options.join.topic, &positions).await?;
+            transaction.offsets(&who, &self.options.join.topic, &positions).await?;
             transaction.commit().await
         };
         if let Err(fault) = ended.await {
@@ -467,8 +468,9 @@ impl Reader {
             Some(open) => {
                 let transaction = &open.transaction;
                 let positions = self.positions();
+                let who = member.identity();
                 let ended = async {
-                    transaction.offsets(&member.identity(), &self.options.join.topic, &positions).await?;
+                    transaction.offsets(&who, &self.options.join.topic, &positions).await?;
                     transaction.commit().await
                 };
                 if lost || ended.await.is_err() {

@@ -1,6 +1,7 @@
 //! The cluster `embedded`: a broker in this process, used without sockets by the topics and readers beside it, and over
 //! its listener by everybody else.
 
+mod groups;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -333,7 +334,7 @@ impl Cluster for Inside {
     }
 
     async fn join(&self, join: Join) -> Result<Box<dyn Member>, Fault> {
-        Err(Fault::new(format!("no groups for `{}` yet", join.group)))
+        groups::join(&self.0, join).await
     }
 
     async fn transactions(&self, name: &str) -> Result<Arc<dyn Transactions>, Fault> {
