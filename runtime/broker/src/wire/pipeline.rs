@@ -110,6 +110,8 @@ impl Pipeline {
                     }
                     Err(panic) => {
                         let (api, reason) = (slot.head.api.name, reason(&*panic));
+                        // What panicked must not be polled again.
+                        slot.state = State::Done(Reply::None);
                         return Err(Closed::Panicked { api, reason });
                     }
                 }
@@ -261,5 +263,6 @@ mod tests {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let polled = pipeline.poll(&mut cx, |_, _| Ok(Box::pin(async { panic!("out of cheese") })));
         assert!(matches!(polled, Err(Closed::Panicked { api: "Test", reason }) if reason == "out of cheese"));
+        assert!(pipeline.into_unfinished().is_empty());
     }
 }
