@@ -29,6 +29,8 @@ pub struct Cursor {
     /// Pieces behind the offset that are safe elsewhere as well: start and end. At most one for each batch of an
     /// open transaction.
     ahead: BTreeMap<i64, i64>,
+    /// Not written yet.
+    moved: bool,
     /// Not synced yet.
     dirty: bool,
 }
@@ -52,6 +54,7 @@ impl Cursor {
             generation,
             offset: found.clamp(start, end),
             ahead: BTreeMap::new(),
+            moved: false,
             dirty: false,
         };
         if fresh || latest.is_none() || cursor.offset != found {
@@ -82,7 +85,7 @@ impl Cursor {
                 break;
             }
             self.offset = self.offset.max(first.remove());
-            self.dirty = true;
+            self.moved = true;
         }
     }
 
@@ -106,12 +109,16 @@ impl Cursor {
             }
         }
         self.generation = generation;
+        self.moved = false;
         self.dirty = true;
         Ok(())
     }
 
     /// Makes what was written last, also when the machine crashes.
     pub fn sync(&mut self) -> io::Result<()> {
+        if self.moved {
+            self.write()?;
+        }
         if self.dirty {
             self.file.sync()?;
             self.dirty = false;

@@ -234,5 +234,9 @@ async fn a_damaged_piece_is_told_and_the_rest_is_given() {
         assert!(!seen.is_empty() || logs.len() == 1, "seed {seed}: nothing is left");
         let kept = disk.paths().iter().any(|path| path.to_string_lossy().contains("damaged-"));
         assert_eq!(told > 0, kept, "seed {seed}: a copy of what could not be read");
+        // What is gone is not waited for: nothing comes again.
+        drop(channel);
+        let again = open_on(&disk, &mut random, 1).unwrap();
+        assert_eq!(again.status().events, 0, "seed {seed}: the position stands before what is gone");
     }
 }

@@ -129,9 +129,22 @@ impl Lane {
         let at =
             |offset| self.read(offset, end, 1, slots).ok().and_then(|piece| piece.batches.into_iter().next());
         let oldest_ms = if next < end { at(next).map(|(_, first)| first.added_ms) } else { None };
-        let last = if start < end { at(end - 1) } else { None };
+        let last = if start < end { at(end - 1).or_else(|| self.last_batch(slots)) } else { None };
         let sequence = last.map_or(0, |(_, last)| last.sequence + last.batch.len() as u64);
         Held { next, end, bytes: part as u64, oldest_ms, sequence }
+    }
+
+    /// The last batch of the newest segment that has one: where the log ends with a hole.
+    fn last_batch(&self, slots: &[String]) -> Option<(u64, Decoded)> {
+        self.log.segment_bases().into_iter().rev().find_map(|base| {
+            let mut headers = self.log.headers(base);
+            let mut last = None;
+            while let Some(Ok(_)) = headers.next() {
+                last = headers.batch().ok();
+            }
+            let last = last?;
+            decode(&last, slots, self.seal.as_ref()).ok().map(|decoded| (last.len() as u64, decoded))
+        })
     }
 
     /// Encodes and appends. Nothing of the batch is in the log when it fails.

@@ -183,6 +183,13 @@ impl Lanes {
             };
             pieces.push(piece);
         }
+        for (lane, (piece, (&from, &end))) in self.lanes.iter().zip(pieces.iter().zip(next.iter().zip(ends)))
+        {
+            if piece.batches.is_empty() && piece.next >= end {
+                // A hole up to the end: what is not there need not be waited for.
+                lane.forget(from, end);
+            }
+        }
         let mut expected = next.to_vec();
         let ended: Vec<bool> = pieces.iter().zip(ends).map(|(piece, end)| piece.next >= *end).collect();
         let mut heads: Vec<_> =
@@ -204,6 +211,8 @@ impl Lanes {
             }
             let Some((_, number)) = first else { return Ok(loaded) };
             let Some((bytes, decoded)) = heads[number].next() else { return Ok(loaded) };
+            let hole = (expected[number], decoded.base);
+            self.lanes[number].forget(hole.0, hole.1);
             if let Some(one) = placed(number, bytes, decoded, &mut expected[number]) {
                 loaded.push(one);
             }
