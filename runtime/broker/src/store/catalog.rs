@@ -3,12 +3,13 @@
 //!
 //! It must not know the wire.
 
+mod dirs;
+
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use flow_log::{Committer, LogError, Storage};
+use flow_log::{Committer, Storage};
 use kafka_protocol::error::ResponseError;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -17,20 +18,11 @@ use super::configs::{self, BrokerSettings, Overrides};
 use super::files::replace_file;
 use super::meta::{self, META_FILE, Meta, PARTITIONS_MAX, TopicMeta};
 use super::names;
-use super::partition::{Opening, Partition};
+use super::partition::Partition;
 use super::topic::Topic;
 
 /// The most partitions of all topics together: each holds files open.
 pub(crate) const PARTITIONS_TOTAL_MAX: usize = 200_000;
-
-/// Opening this many partitions is worth a thread more.
-const PARTITIONS_PER_THREAD: usize = 16;
-
-/// The most threads that open partitions.
-const THREADS_MAX: usize = 8;
-
-/// The file in a partition's directory that says whose it is.
-pub(super) const PARTITION_METADATA: &str = "partition.metadata";
 
 /// A topic that is to be made.
 #[derive(Debug, Clone, Default)]
@@ -359,20 +351,6 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes the files of what was deleted. Blocks on the disk; gives how many directories went.
-    pub(super) fn remove_doomed(&self) -> usize {
-        let doomed = std::mem::take(&mut *self.doomed.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut count = 0;
-        for dir in doomed {
-            match self.storage.remove_dir(&dir) {
-                Ok(()) => count += 1,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!("cannot remove `{}`: {error}", dir.display()),
-            }
-        }
-        count
-    }
-
     fn read_topics(&self) -> std::sync::RwLockReadGuard<'_, Topics> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -394,176 +372,6 @@ impl Catalog {
     fn write_meta(&self, meta: &mut Meta, next: Meta) -> Result<(), TopicError> {
         write_meta(&*self.storage, &self.dir, &next).map_err(TopicError::Disk)?;
         *meta = next;
-        Ok(())
-    }
-
-    /// Opens partitions, several at a time when there are many, in the order asked for. `fresh` ones are new.
-    fn open_partitions(
-        &self,
-        jobs: &[(&TopicMeta, i32)],
-        fresh: bool,
-    ) -> Result<Vec<Arc<Partition>>, TopicError> {
-        let settings = self.broker_settings();
-        let open = |part: &[(&TopicMeta, i32)]| {
-            let mut opened = Vec::with_capacity(part.len());
-            let mut last: Option<(Uuid, Arc<configs::TopicSettings>, Arc<str>)> = None;
-            for &(topic, index) in part {
-                let (_, parsed, name) = match last.take().filter(|(id, ..)| *id == topic.id) {
-                    Some(known) => last.insert(known),
-                    None => last.insert((
-                        topic.id,
-                        Arc::new(settings.topic(&topic.configs)),
-                        Arc::from(topic.name.as_str()),
-                    )),
-                };
-                opened.push(self.open_partition(
-                    Arc::clone(name),
-                    topic.id,
-                    index,
-                    Arc::clone(parsed),
-                    fresh,
-                )?);
-            }
-            Ok(opened)
-        };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(2);
-        let threads = threads.min(THREADS_MAX).min(jobs.len().div_ceil(PARTITIONS_PER_THREAD));
-        if threads <= 1 {
-            return open(jobs);
-        }
-        let chunk = jobs.len().div_ceil(threads);
-        let open = &open;
-        let parts: Vec<Result<Vec<Arc<Partition>>, TopicError>> = std::thread::scope(|scope| {
-            let running: Vec<_> = jobs.chunks(chunk).map(|part| scope.spawn(move || open(part))).collect();
-            running
-                .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|_| Err(TopicError::Disk("opening a partition failed".into())))
-                })
-                .collect()
-        });
-        let mut opened = Vec::with_capacity(jobs.len());
-        for part in parts {
-            opened.extend(part?);
-        }
-        Ok(opened)
-    }
-
-    fn open_partition(
-        &self,
-        topic: Arc<str>,
-        topic_id: Uuid,
-        index: i32,
-        settings: Arc<configs::TopicSettings>,
-        fresh: bool,
-    ) -> Result<Arc<Partition>, TopicError> {
-        let dir = self.dir.join(names::partition_dir(&topic, index));
-        let failed = |error: &dyn std::fmt::Display| {
-            TopicError::Disk(format!("cannot open partition {index} of topic `{topic}`: {error}"))
-        };
-        self.storage.create_dir(&dir).map_err(|error| failed(&error))?;
-        let metadata = dir.join(PARTITION_METADATA);
-        let text = meta::encode_partition_metadata(topic_id);
-        let read = || super::files::read_file(&*self.storage, &metadata, meta::PARTITION_METADATA_BYTES_MAX);
-        let known = read().map_err(|error| failed(&error))?;
-        if known.as_deref() != Some(text.as_bytes()) {
-            if fresh || known.is_some() {
-                self.empty_dir(&dir, known.is_some()).map_err(|error| failed(&error))?;
-            }
-            replace_file(&*self.storage, &metadata, text.as_bytes()).map_err(|error| failed(&error))?;
-        }
-        let opening = Opening {
-            topic: Arc::clone(&topic),
-            topic_id,
-            index,
-            dir,
-            storage: Arc::clone(&self.storage),
-            committer: Arc::clone(&self.committer),
-            settings,
-        };
-        Partition::open(opening).map(Arc::new).map_err(|error| match &error {
-            LogError::Newer { file, .. } => {
-                TopicError::Newer { path: file.clone(), reason: error.to_string() }
-            }
-            error => failed(error),
-        })
-    }
-
-    /// Empties a directory that another topic of the same name left because it could not be moved away, or a creation that
-    /// a crash ended. Its metadata goes last, so that whose it is stays known until then.
-    fn empty_dir(&self, dir: &Path, has_metadata: bool) -> io::Result<()> {
-        let mut names = self.storage.list(dir)?;
-        names.retain(|name| name != PARTITION_METADATA);
-        for name in names.iter().filter(|name| name.ends_with(".log") && !has_metadata) {
-            if !self.storage.open(&dir.join(name))?.is_empty()? {
-                let reason = "it holds records and says of no topic that they are its own";
-                return Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    format!("`{}`: {reason}", dir.display()),
-                ));
-            }
-        }
-        for name in &names {
-            self.storage.remove(&dir.join(name))?;
-        }
-        // Before anything new is in it: what was removed must not come back beside it.
-        if names.is_empty() { Ok(()) } else { self.storage.sync_dir(dir) }
-    }
-
-    /// [`Catalog::doom`] of a directory that says it belongs to this very topic.
-    fn doom_own(&self, topic: &str, id: Uuid, index: i32) {
-        if self.owner_of(&self.dir.join(names::partition_dir(topic, index))) == Some(id) {
-            self.doom(topic, index);
-        }
-    }
-
-    /// The topic that a partition's directory says it belongs to.
-    fn owner_of(&self, dir: &Path) -> Option<Uuid> {
-        let path = dir.join(PARTITION_METADATA);
-        let text =
-            super::files::read_file(&*self.storage, &path, meta::PARTITION_METADATA_BYTES_MAX).ok()??;
-        meta::decode_partition_metadata(&String::from_utf8_lossy(&text))
-    }
-
-    /// Gives a partition's directory a name that nothing looks for, and marks it for removal.
-    fn doom(&self, topic: &str, index: i32) {
-        let dir = self.dir.join(names::partition_dir(topic, index));
-        let doomed = self.dir.join(names::deleted_dir(topic, index));
-        match self.storage.rename(&dir, &doomed) {
-            Ok(()) => self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push(doomed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("cannot rename `{}`: {error}", dir.display()),
-        }
-    }
-
-    /// Directories that were being removed when the program ended, and such of topics that were never or are no longer
-    /// listed: nothing in them was promised to anybody.
-    fn set_aside_leftovers(&self) -> Result<(), TopicError> {
-        let names = self
-            .storage
-            .list_dirs(&self.dir)
-            .map_err(|error| TopicError::Disk(format!("cannot list `{}`: {error}", self.dir.display())))?;
-        let meta = self.meta();
-        let listed: HashMap<&str, &TopicMeta> =
-            meta.topics.iter().map(|topic| (topic.name.as_str(), topic)).collect();
-        for name in names {
-            let dir = self.dir.join(&name);
-            if names::is_deleted_dir(&name) {
-                self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
-                continue;
-            }
-            let Some((topic, index)) = names::parse_partition_dir(&name) else { continue };
-            let id = self.owner_of(&dir);
-            let known = listed.get(topic);
-            match (id, known) {
-                (Some(id), Some(known)) if id == known.id && index < known.partitions => {}
-                (None, Some(known)) if index < known.partitions => {}
-                (Some(_), _) => self.doom(topic, index),
-                (None, _) => tracing::warn!("`{}` belongs to no topic and is left alone", dir.display()),
-            }
-        }
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! It must not know the wire, sessions of readers, or other partitions.
 
+mod upkeep;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -410,89 +412,6 @@ impl Partition {
         self.gone.store(true, Ordering::Release);
         drop(producers);
         self.waiters.wake_all();
-    }
-
-    /// Bytes appended since the last checkpoint.
-    pub(super) fn unchecked_bytes(&self) -> u64 {
-        self.unchecked_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Puts everything on the disk and notes that a start has to check nothing below.
-    pub(super) fn checkpoint(&self) -> Result<(), LogError> {
-        let bytes = self.unchecked_bytes.load(Ordering::Relaxed);
-        let state = self.producers().clone();
-        self.log.sync()?;
-        snapshots::save(&*self.storage, &self.dir, &self.log, &state)?;
-        self.log.checkpoint()?;
-        self.unchecked_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// A checkpoint after which nothing is appended: the next start reads no batch at all. Costs nothing where nothing
-    /// happened since the last one.
-    pub(super) fn close(&self) -> Result<(), LogError> {
-        let state = {
-            let producers = self.producers();
-            self.closing.store(true, Ordering::Release);
-            producers.clone()
-        };
-        if !self.touched.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.log.sync()?;
-        snapshots::save(&*self.storage, &self.dir, &self.log, &state)?;
-        self.log.close()
-    }
-
-    /// Forgets producers that have been silent for `idle_ms`.
-    pub(super) fn expire_producers(&self, now_ms: i64, idle_ms: i64) {
-        self.producers().expire(now_ms, idle_ms);
-    }
-
-    /// When it was compacted last, in milliseconds since 1970.
-    pub(super) fn compacted_ms(&self) -> &AtomicI64 {
-        &self.compacted_ms
-    }
-
-    /// What compaction must know of the producers, as it is now.
-    pub(super) fn producers_now(&self) -> Producers {
-        self.producers().clone()
-    }
-
-    /// Syncs without waiting when records have been unsynced for longer than `flush.ms` allows.
-    pub(super) fn flush_old(&self, now_ms: i64) {
-        let Some(flush_ms) = self.settings().flush_ms else { return };
-        if now_ms.saturating_sub(self.unsynced_since_ms.load(Ordering::Relaxed)) >= flush_ms {
-            self.unsynced_since_ms.store(i64::MAX, Ordering::Relaxed);
-            self.flush();
-        }
-    }
-
-    fn flush_if_due(&self, settings: &TopicSettings, now_ms: i64) {
-        if settings.flush_ms.is_some() {
-            self.unsynced_since_ms.fetch_min(now_ms, Ordering::Relaxed);
-        }
-        if let Some(records) = settings.flush_messages
-            && self.log.end_offset() - self.log.synced_offset() >= records
-        {
-            self.flush();
-        }
-    }
-
-    fn flush(&self) {
-        let end = self.log.end_offset();
-        if self.log.synced_offset() < end {
-            let (topic, partition) = (Arc::clone(&self.topic), self.index);
-            self.committer.when_synced(
-                &self.log,
-                end,
-                Box::new(move |result| {
-                    if let Err(error) = result {
-                        tracing::error!(topic = &*topic, partition, "cannot sync the log: {error}");
-                    }
-                }),
-            );
-        }
     }
 
     fn producers(&self) -> MutexGuard<'_, Producers> {
