@@ -125,12 +125,15 @@ fn cut(
     first_whole: bool,
     from: i64,
 ) -> Result<Slice, LogError> {
-    let known = segment.floor(|entry| {
+    let (known, mut scan) = segment.scan_from(size, |entry| {
         u64::from(entry.position) <= limit && segment.base + i64::from(entry.offset) < before
     })?;
+    if known < position {
+        scan = segment.scan(position, size);
+    }
     let mut end = known.max(position);
     let mut next_offset = from;
-    for found in segment.scan(end, size) {
+    for found in scan {
         let (at, header) = found?;
         let after = at + header.size() as u64;
         let fits = after <= limit || (first_whole && at == position);

@@ -27,6 +27,15 @@ impl<'a> Scan<'a> {
         Scan { file, path, position, limit, window: [0; WINDOW_BYTES], window_at: position, filled: 0 }
     }
 
+    /// Goes on from an earlier position, which is still in the window.
+    pub fn go_back(&mut self, position: u64) {
+        self.position = position;
+        // Else it is read again.
+        if position < self.window_at {
+            self.filled = 0;
+        }
+    }
+
     fn header(&mut self) -> Result<Header, LogError> {
         let position = self.position;
         let mut at = position.saturating_sub(self.window_at) as usize;

@@ -102,8 +102,8 @@ impl Segment {
         {
             return Ok((*position < size).then_some(*position));
         }
-        let position = self.floor(|entry| self.base + i64::from(entry.offset) <= offset)?;
-        for found in self.scan(position, size) {
+        let (_, scan) = self.scan_from(size, |entry| self.base + i64::from(entry.offset) <= offset)?;
+        for found in scan {
             let (position, header) = found?;
             if header.last_offset() >= offset {
                 return Ok(Some(position));
@@ -112,14 +112,34 @@ impl Segment {
         Ok(None)
     }
 
-    /// The position of the last index entry for which `before` holds, else 0.
-    pub fn floor(&self, before: impl Fn(&OffsetEntry) -> bool) -> Result<u64, LogError> {
+    /// The headers from the batch of the last index entry on for which `before` holds, up to `limit`, and where that is.
+    /// An entry that is not the one of its batch shows that the index is wrong: then it is not used any more.
+    pub fn scan_from(
+        &self,
+        limit: u64,
+        before: impl Fn(&OffsetEntry) -> bool,
+    ) -> Result<(u64, Scan<'_>), LogError> {
         let state = self.read_state();
-        let entry = state
+        let found = state
             .offsets
             .last_where(before)
             .map_err(|error| LogError::io("read", state.offsets.path(), error))?;
-        Ok(entry.map_or(0, |entry| u64::from(entry.position)))
+        drop(state);
+        if let Some(entry) = found {
+            let position = u64::from(entry.position);
+            let mut scan = self.scan(position, limit);
+            match scan.next() {
+                Some(Ok((_, header))) if header.last_offset() == self.base + i64::from(entry.offset) => {
+                    scan.go_back(position);
+                    return Ok((position, scan));
+                }
+                Some(Err(error @ LogError::Io(_))) => return Err(error),
+                _ => {}
+            }
+            tracing::warn!(file = %self.path.display(), position, "the index is wrong and not used any more");
+            self.write_state().forget_indexes();
+        }
+        Ok((0, self.scan(0, limit)))
     }
 
     /// The headers from the batch at `position` up to `limit`.

@@ -2,6 +2,7 @@
 //!
 //! `FLOW_LOG_SEEDS` says how many; `FLOW_LOG_SEED` replays one.
 
+mod flips;
 mod model;
 mod regressions;
 mod world;
