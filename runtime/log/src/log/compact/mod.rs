@@ -153,6 +153,8 @@ impl Log {
             let position = segment.locate(keys.upto, size)?.unwrap_or(size);
             let mut whole = WholeBatches::new(segment.file.as_ref(), &segment.path, position, size);
             loop {
+                // Whoever closes the log need not wait until all of it is done.
+                self.check_writable()?;
                 match whole.next()? {
                     Found::End => break,
                     Found::Broken(position, error) => {
@@ -218,6 +220,8 @@ impl Log {
             bytes_before += size;
             let mut whole = WholeBatches::new(segment.file.as_ref(), &segment.path, 0, size);
             loop {
+                // Whoever closes the log need not wait until all of it is done.
+                self.check_writable()?;
                 match whole.next()? {
                     Found::End => break,
                     Found::Broken(position, error) => {

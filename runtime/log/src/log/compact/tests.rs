@@ -240,3 +240,26 @@ fn a_swap_file_says_what_it_replaces() {
         assert_eq!(Swap::parse(wrong), None, "{wrong}");
     }
 }
+
+#[test]
+fn closing_ends_a_compaction_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for round in 0..20 {
+        put(&log, &[("a", Some("1")), ("b", Some(&round.to_string()))]);
+    }
+    roll(&log);
+    let before = records(&log);
+    let closing = |_, _| {
+        log.closed.store(true, std::sync::atomic::Ordering::Release);
+        false
+    };
+    // A transactional batch makes it ask, and so gives the test its moment.
+    let options = BuilderOptions { producer_id: 1, transactional: true, ..BuilderOptions::default() };
+    log.append(&keyed(options, &[("c", None)]), ASSIGN, 0).unwrap();
+    roll(&log);
+    let result = log.compact(CompactOptions { is_aborted: &closing, ..OPTIONS });
+    assert!(matches!(result, Err(LogError::Closed)), "{result:?}");
+    assert_eq!(records(&log)[..before.len()], before);
+    assert!(!dir.path().join("00000000000000000000.log.cleaned").exists());
+}
