@@ -122,6 +122,7 @@ apis! {
     AddPartitionsToTxn(AddPartitionsToTxnRequest): 0..=4 => transactions::add_partitions_to_txn,
     AddOffsetsToTxn(AddOffsetsToTxnRequest): 0..=4 => transactions::add_offsets_to_txn,
     EndTxn(EndTxnRequest): 0..=4 => transactions::end_txn,
+    TxnOffsetCommit(TxnOffsetCommitRequest): 0..=4 => transactions::txn_offset_commit,
     WriteTxnMarkers(WriteTxnMarkersRequest): 1..=1 => transactions::write_txn_markers,
     DescribeTransactions(DescribeTransactionsRequest): 0..=0, beside => transactions::describe_transactions,
     ListTransactions(ListTransactionsRequest): 0..=1, beside => transactions::list_transactions,

@@ -1,7 +1,7 @@
 //! Producer ids and transactions: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, WriteTxnMarkers, and what
 //! operators ask. Only rights, names and the codes of older versions are settled here; the coordinator decides the rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -13,6 +13,10 @@ use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
 use kafka_protocol::messages::describe_transactions_response::{TopicData, TransactionState};
+use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic;
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
 use kafka_protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
@@ -28,6 +32,10 @@ use crate::transactions::{Filter, Producer, State, TopicPartition, View, markers
 /// The first versions whose clients tell PRODUCER_FENCED from INVALID_PRODUCER_EPOCH.
 const INIT_KNOWS_FENCED: i16 = 4;
 const TXN_KNOWS_FENCED: i16 = 2;
+
+/// The first versions of TxnOffsetCommit whose clients know TRANSACTION_ABORTABLE, and COORDINATOR_LOAD_IN_PROGRESS.
+const OFFSETS_KNOW_ABORTABLE: i16 = 4;
+const OFFSETS_KNOW_LOADING: i16 = 2;
 
 /// The first version of AddPartitionsToTxn that brokers send each other, with several transactions.
 const ADD_FROM_BROKERS: i16 = 4;
@@ -206,6 +214,82 @@ pub(crate) async fn end_txn(broker: &Arc<Broker>, call: &Call, request: EndTxnRe
     EndTxnResponse::default().with_error_code(txn_code(answer, call.version))
 }
 
+pub(crate) async fn txn_offset_commit(
+    broker: &Arc<Broker>,
+    call: &Call,
+    mut request: TxnOffsetCommitRequest,
+) -> TxnOffsetCommitResponse {
+    let group = request.group_id.clone();
+    let refused = match check_transactional_id(broker, call, &request.transactional_id) {
+        Err(error) => Some(error),
+        Ok(()) if !call.allows(broker, Operation::Read, Resource::Group(&group)) => {
+            Some(ResponseError::GroupAuthorizationFailed)
+        }
+        Ok(()) => None,
+    };
+    let asked = request.topics.clone();
+    if let Some(error) = refused {
+        return offsets_refused(asked, |_, _| Some(error), Vec::new());
+    }
+    let check = |topic: &str, index: i32| {
+        if !call.allows(broker, Operation::Read, Resource::Topic(topic)) {
+            Some(ResponseError::TopicAuthorizationFailed)
+        } else if broker.store.partition(topic, index).is_none() {
+            Some(ResponseError::UnknownTopicOrPartition)
+        } else {
+            None
+        }
+    };
+    for topic in &mut request.topics {
+        topic.partitions.retain(|partition| check(&topic.name, partition.partition_index).is_none());
+    }
+    request.topics.retain(|topic| !topic.partitions.is_empty());
+    if request.topics.is_empty() {
+        return offsets_refused(asked, check, Vec::new());
+    }
+    match offsets::commit_in_transaction(broker, super::groups::caller(call), request).await {
+        Ok(response) => offsets_refused(asked, check, response.topics),
+        Err(error) => {
+            let error = match error {
+                ResponseError::TransactionAbortable if call.version < OFFSETS_KNOW_ABORTABLE => {
+                    ResponseError::InvalidTxnState
+                }
+                ResponseError::CoordinatorLoadInProgress if call.version < OFFSETS_KNOW_LOADING => {
+                    ResponseError::CoordinatorNotAvailable
+                }
+                error => error,
+            };
+            offsets_refused(asked, |topic, index| check(topic, index).or(Some(error)), Vec::new())
+        }
+    }
+}
+
+/// The answer in the order of the request: what was refused here, and what the group said of the rest.
+fn offsets_refused(
+    asked: Vec<TxnOffsetCommitRequestTopic>,
+    refused: impl Fn(&str, i32) -> Option<ResponseError>,
+    taken: Vec<TxnOffsetCommitResponseTopic>,
+) -> TxnOffsetCommitResponse {
+    let answers = taken.iter().flat_map(|topic| {
+        let name = topic.name.as_str();
+        topic.partitions.iter().map(move |partition| ((name, partition.partition_index), partition.error_code))
+    });
+    let answers: HashMap<(&str, i32), i16> = answers.collect();
+    let topics = asked.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let index = partition.partition_index;
+            let code = match refused(&topic.name, index) {
+                Some(error) => error.code(),
+                None => answers.get(&(topic.name.as_str(), index)).copied().unwrap_or(0),
+            };
+            TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
+        });
+        let partitions = partitions.collect();
+        TxnOffsetCommitResponseTopic::default().with_partitions(partitions).with_name(topic.name)
+    });
+    TxnOffsetCommitResponse::default().with_topics(topics.collect())
+}
+
 /// What a coordinator, or an operator who ends a hanging transaction, has written into the partitions here.
 pub(crate) async fn write_txn_markers(
     broker: &Arc<Broker>,
@@ -235,8 +319,7 @@ pub(crate) async fn write_txn_markers(
                 };
                 let mut result = WritableTxnMarkerPartitionResult::default().with_partition_index(index);
                 match appended {
-                    Ok(Some(commit)) => waiting.push((of_marker, of_topic, partitions.len(), commit)),
-                    Ok(None) => {}
+                    Ok(writing) => waiting.push((of_marker, of_topic, partitions.len(), writing)),
                     Err(error) => result.error_code = error.code(),
                 }
                 partitions.push(result);
@@ -249,9 +332,9 @@ pub(crate) async fn write_txn_markers(
             WritableTxnMarkerResult::default().with_producer_id(marker.producer_id).with_topics(topics),
         );
     }
-    for (marker, topic, partition, commit) in waiting {
-        if let Err(error) = commit.await {
-            markers_done[marker].topics[topic].partitions[partition].error_code = error.code().code();
+    for (marker, topic, partition, writing) in waiting {
+        if let Err(error) = writing.wait().await {
+            markers_done[marker].topics[topic].partitions[partition].error_code = error.code();
         }
     }
     WriteTxnMarkersResponse::default().with_markers(markers_done)

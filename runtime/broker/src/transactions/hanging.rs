@@ -34,21 +34,21 @@ async fn end(broker: &Arc<Broker>, before_ms: i64) {
         return;
     }
     let coordinator_epoch = broker.transactions.with_coordinator(|coordinator| coordinator.epoch_max());
-    let mut commits = Vec::new();
+    let mut waiting = Vec::new();
     for (at, view) in found {
         let producer = Producer { id: view.producer_id, epoch: view.epoch };
         let coordinator_epoch = coordinator_epoch.max(view.coordinator_epoch);
         tracing::info!(partition = %at, producer = producer.id, "aborts a transaction that nobody would end");
         match markers::append(broker, &at, Ending { producer, coordinator_epoch, commit: false }) {
-            Ok(commit) => commits.push((at, commit)),
-            Err(error) => tracing::error!(partition = %at, "cannot abort a hanging transaction: {error}"),
+            Ok(writing) => waiting.push((at, writing)),
+            Err(error) => {
+                tracing::error!(partition = %at, "cannot abort a hanging transaction: {}", error.code());
+            }
         }
     }
-    for (at, commit) in commits {
-        if let Some(commit) = commit
-            && let Err(error) = commit.await
-        {
-            tracing::error!(partition = %at, "cannot sync the end of a hanging transaction: {error}");
+    for (at, writing) in waiting {
+        if let Err(error) = writing.wait().await {
+            tracing::error!(partition = %at, "cannot write the end of a hanging transaction: {error}");
         }
     }
 }

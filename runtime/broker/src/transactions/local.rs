@@ -10,7 +10,7 @@ use std::sync::Arc;
 use flow_log::LogError;
 use flow_log::batch::{BatchError, CRC_START, HEADER_BYTES, Header};
 use kafka_protocol::ResponseError;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use super::coordinator::Answer;
 use super::offsets::{self, GroupOffsets};
@@ -59,7 +59,14 @@ pub enum TransactionError {
 }
 
 /// A transactional id held by this process. Its transactions come one after the other.
+#[derive(Clone)]
 pub struct LocalTransactions {
+    id: Arc<str>,
+    owner: Arc<Mutex<Owner>>,
+}
+
+/// What a transaction has to itself as long as it is open.
+struct Owner {
     broker: Arc<Broker>,
     id: Arc<str>,
     producer: Producer,
@@ -68,8 +75,8 @@ pub struct LocalTransactions {
 }
 
 /// One transaction. Dropped without [`LocalTransaction::commit`], it is aborted.
-pub struct LocalTransaction<'a> {
-    owner: &'a mut LocalTransactions,
+pub struct LocalTransaction {
+    owner: OwnedMutexGuard<Owner>,
     parts: HashMap<TopicPartition, Part>,
     offsets: Vec<GroupOffsets>,
     /// Set when nothing is left to abort.
@@ -98,20 +105,29 @@ impl LocalTransactions {
         let id: Arc<str> = Arc::from(transactional_id);
         let producer =
             broker.transactions.open_local(broker, &id).await.map_err(|error| failed(&id, error))?;
-        Ok(LocalTransactions { broker: Arc::clone(broker), id, producer, aborting: None })
+        let owner = Owner { broker: Arc::clone(broker), id: id.clone(), producer, aborting: None };
+        Ok(LocalTransactions { id, owner: Arc::new(Mutex::new(owner)) })
     }
 
     pub fn transactional_id(&self) -> &str {
         &self.id
     }
 
-    /// Begins a transaction. It costs nothing until something is in it.
+    /// Begins a transaction, when the one before has ended. It costs nothing until something is in it.
     ///
     /// # Errors
     ///
     /// [`TransactionError::Fenced`], and what the abort of a dropped transaction or the renewal of the producer id ran
     /// into.
-    pub async fn begin(&mut self) -> Result<LocalTransaction<'_>, TransactionError> {
+    pub async fn begin(&self) -> Result<LocalTransaction, TransactionError> {
+        let mut owner = Arc::clone(&self.owner).lock_owned().await;
+        owner.prepare().await?;
+        Ok(LocalTransaction { owner, parts: HashMap::new(), offsets: Vec::new(), over: false })
+    }
+}
+
+impl Owner {
+    async fn prepare(&mut self) -> Result<(), TransactionError> {
         if let Some(aborting) = self.aborting.take() {
             let answer = aborting.await;
             self.take_answer(answer)?;
@@ -120,7 +136,7 @@ impl LocalTransactions {
             let renewed = self.broker.transactions.open_local(&self.broker, &self.id).await;
             self.producer = renewed.map_err(|error| failed(&self.id, error))?;
         }
-        Ok(LocalTransaction { owner: self, parts: HashMap::new(), offsets: Vec::new(), over: false })
+        Ok(())
     }
 
     fn end(&self, commit: bool) -> oneshot::Receiver<Result<Answer, ResponseError>> {
@@ -145,7 +161,7 @@ impl LocalTransactions {
     }
 }
 
-impl LocalTransaction<'_> {
+impl LocalTransaction {
     /// Appends one batch of records. The fields of its producer are set here; what else is in it stays as it is. Gives
     /// the offset of its first record.
     ///
@@ -167,7 +183,7 @@ impl LocalTransaction<'_> {
             added.map_err(|error| failed(&self.owner.id, error))?;
             self.parts.insert(at.clone(), Part { partition: found, next_sequence: 0, next_offset: -1 });
         }
-        let LocalTransactions { broker, id, producer, .. } = &*self.owner;
+        let Owner { broker, id, producer, .. } = &*self.owner;
         let Some(part) = self.parts.get_mut(&at) else {
             return Err(TransactionError::Failed("the partition was lost".to_owned()));
         };
@@ -236,7 +252,7 @@ impl LocalTransaction<'_> {
 
     /// Puts what was written on the disk, and the offsets with it.
     async fn store(&mut self) -> Result<(), TransactionError> {
-        let LocalTransactions { broker, id, producer, .. } = &*self.owner;
+        let Owner { broker, id, producer, .. } = &*self.owner;
         // All partitions at once.
         let mut commits = Vec::with_capacity(self.parts.len());
         for part in self.parts.values().filter(|part| part.next_offset >= 0) {
@@ -244,8 +260,8 @@ impl LocalTransaction<'_> {
         }
         for offsets in &self.offsets {
             let at = offsets::partition_of_group(broker, &offsets.group);
-            broker.transactions.add_local(id, *producer, at.clone()).map_err(|error| failed(id, error))?;
-            offsets::commit(broker, id, *producer, &at, offsets).await.map_err(|error| match error {
+            broker.transactions.add_local(id, *producer, at).map_err(|error| failed(id, error))?;
+            offsets::commit_local(broker, id, *producer, offsets).await.map_err(|error| match error {
                 ResponseError::InvalidProducerEpoch | ResponseError::ProducerFenced => {
                     TransactionError::Fenced(id.to_string())
                 }
@@ -270,10 +286,11 @@ impl LocalTransaction<'_> {
     }
 }
 
-impl Drop for LocalTransaction<'_> {
+impl Drop for LocalTransaction {
     fn drop(&mut self) {
         if !self.over {
-            self.owner.aborting = Some(self.owner.end(false));
+            let aborting = self.owner.end(false);
+            self.owner.aborting = Some(aborting);
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flow_log::batch::end_marker;
+use flow_log::batch::{Header, end_marker};
+use kafka_protocol::ResponseError;
+use tokio::task::JoinHandle;
 
 use super::coordinator::{Input, Mark};
+use super::offsets;
 use super::transaction::{Producer, TopicPartition};
 use crate::broker::Broker;
 use crate::store::clock::now_ms;
@@ -16,7 +19,7 @@ use crate::store::{AppendError, Commit, Origin};
 const BACKOFF_FIRST_MS: u64 = 10;
 const BACKOFF_LAST_MS: u64 = 5_000;
 
-/// One marker for one partition.
+/// How a producer's transaction ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
     pub(crate) producer: Producer,
@@ -24,14 +27,84 @@ pub(crate) struct Ending {
     pub(crate) commit: bool,
 }
 
-/// Appends the markers at once, and goes on in the background until every one is on disk.
-pub(super) fn write(broker: &Arc<Broker>, mark: Mark) {
-    let waiting = append_all(broker, &mark, mark.partitions.clone());
-    let Mark { transactional_id, producer, coordinator_epoch, commit, .. } = mark;
-    let mark =
-        Mark { transactional_id, producer, coordinator_epoch, commit, partitions: waiting.left.clone() };
-    let broker = Arc::clone(broker);
-    tokio::spawn(finish(broker, mark, waiting));
+/// A marker that is being written.
+pub(crate) enum Writing {
+    /// It is on the disk.
+    Done,
+    /// It is in the log.
+    Appended(Commit),
+    /// Groups write it, between their own records.
+    ByGroups(JoinHandle<Result<(), ResponseError>>),
+}
+
+impl Writing {
+    /// Waits until the marker is on the disk.
+    pub(crate) async fn wait(self) -> Result<(), ResponseError> {
+        match self {
+            Writing::Done => Ok(()),
+            Writing::Appended(commit) => commit.await.map_err(|error| error.code()),
+            Writing::ByGroups(written) => {
+                written.await.unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
+            }
+        }
+    }
+}
+
+/// Why a marker is not written.
+#[derive(Debug)]
+pub(crate) enum MarkError {
+    /// There is nothing left to end: the partition was deleted, or the producer or the coordinator has moved on.
+    Over(ResponseError),
+    Failed(AppendError),
+}
+
+impl MarkError {
+    pub(crate) fn code(&self) -> ResponseError {
+        match self {
+            MarkError::Over(error) => *error,
+            MarkError::Failed(error) => error.code(),
+        }
+    }
+}
+
+impl From<AppendError> for MarkError {
+    fn from(error: AppendError) -> MarkError {
+        match error {
+            AppendError::Gone
+            | AppendError::Producer(ProducerError::OldEpoch { .. } | ProducerError::OldCoordinator { .. }) => {
+                MarkError::Over(error.code())
+            }
+            error => MarkError::Failed(error),
+        }
+    }
+}
+
+/// Writes one marker; when this returns, it is in the log, unless groups write it.
+pub(crate) fn append(
+    broker: &Arc<Broker>,
+    at: &TopicPartition,
+    ending: Ending,
+) -> Result<Writing, MarkError> {
+    let partition = broker.store.partition(&at.topic, at.partition).ok_or(AppendError::Gone)?;
+    let Ending { producer, coordinator_epoch, commit } = ending;
+    let batch = end_marker(producer.id, producer.epoch, commit, coordinator_epoch, now_ms());
+    if &*at.topic == offsets::TOPIC {
+        let header = Header::parse(&batch).map_err(AppendError::Corrupt)?;
+        partition.check_producer(&header, None)?;
+        let (broker, index) = (Arc::clone(broker), at.partition);
+        return Ok(Writing::ByGroups(tokio::spawn(async move {
+            broker.groups.complete_txn(index, producer.id, producer.epoch, coordinator_epoch, commit).await
+        })));
+    }
+    let appended = partition.append(&batch, Origin::Coordinator)?;
+    Ok(partition.start_commit(appended.next_offset).map_or(Writing::Done, Writing::Appended))
+}
+
+/// Appends the markers of a decision at once, and goes on in the background until every one is on the disk.
+pub(super) fn write(broker: &Arc<Broker>, mut mark: Mark) {
+    let partitions = std::mem::take(&mut mark.partitions);
+    let round = append_all(broker, &mark, partitions);
+    tokio::spawn(finish(Arc::clone(broker), mark, round));
 }
 
 /// What came of a round of appends.
@@ -39,32 +112,34 @@ pub(super) fn write(broker: &Arc<Broker>, mark: Mark) {
 struct Round {
     /// Not appended.
     left: Vec<TopicPartition>,
-    /// Appended, with the wait for the disk.
-    commits: Vec<(TopicPartition, Option<Commit>)>,
+    by_groups: Vec<(TopicPartition, Writing)>,
+    appended: Vec<(TopicPartition, Writing)>,
 }
 
 fn append_all(broker: &Arc<Broker>, mark: &Mark, partitions: Vec<TopicPartition>) -> Round {
-    let ending =
-        Ending { producer: mark.producer, coordinator_epoch: mark.coordinator_epoch, commit: mark.commit };
+    let Mark { producer, coordinator_epoch, commit, .. } = *mark;
+    let ending = Ending { producer, coordinator_epoch, commit };
     let mut round = Round::default();
     for at in partitions {
         match append(broker, &at, ending) {
-            Ok(commit) => round.commits.push((at, commit)),
-            Err(error) if is_over(&error) => {
+            Ok(writing @ Writing::ByGroups(_)) => round.by_groups.push((at, writing)),
+            Ok(writing) => round.appended.push((at, writing)),
+            Err(MarkError::Over(error)) => {
                 tracing::debug!(partition = %at, "no marker is needed: {error}");
-                round.commits.push((at, None));
+                round.appended.push((at, Writing::Done));
             }
-            Err(error) => {
+            Err(MarkError::Failed(error)) => {
                 tracing::warn!(partition = %at, "cannot append the marker of a transaction: {error}");
                 round.left.push(at);
             }
         }
     }
-    let appended: Vec<_> = round.commits.iter().map(|(at, _)| at.clone()).collect();
-    if !appended.is_empty() {
+    if !round.appended.is_empty() {
+        let partitions = round.appended.iter().map(|(at, _)| at.clone()).collect();
         let (transactional_id, producer) = (mark.transactional_id.clone(), mark.producer);
-        let input = Input::MarkersAppended { transactional_id, producer, partitions: appended };
-        broker.transactions.feed(broker, input);
+        broker
+            .transactions
+            .feed(broker, Input::MarkersAppended { transactional_id, producer, partitions });
     }
     round
 }
@@ -72,51 +147,33 @@ fn append_all(broker: &Arc<Broker>, mark: &Mark, partitions: Vec<TopicPartition>
 async fn finish(broker: Arc<Broker>, mark: Mark, mut round: Round) {
     let mut backoff_ms = BACKOFF_FIRST_MS;
     loop {
-        let mut done = Vec::with_capacity(round.commits.len());
-        for (at, commit) in round.commits {
-            match commit {
-                None => done.push(at),
-                Some(commit) => match commit.await {
+        let Round { mut left, by_groups, appended } = round;
+        // Those first: that they are in the log is known only when they are on the disk.
+        for written in [by_groups, appended] {
+            let mut done = Vec::with_capacity(written.len());
+            for (at, writing) in written {
+                let by_groups = matches!(writing, Writing::ByGroups(_));
+                match writing.wait().await {
                     Ok(()) => done.push(at),
+                    Err(error) if by_groups => {
+                        tracing::warn!(partition = %at, "cannot end a transaction's offsets: {error}");
+                        left.push(at);
+                    }
                     // The log takes nothing more: the next start finds the decision and writes the marker again.
                     Err(error) => tracing::error!(partition = %at, "cannot sync the marker: {error}"),
-                },
+                }
+            }
+            if !done.is_empty() {
+                let (transactional_id, producer) = (mark.transactional_id.clone(), mark.producer);
+                let input = Input::MarkersDone { transactional_id, producer, partitions: done };
+                broker.transactions.feed(&broker, input);
             }
         }
-        if !done.is_empty() {
-            let (transactional_id, producer) = (mark.transactional_id.clone(), mark.producer);
-            broker
-                .transactions
-                .feed(&broker, Input::MarkersDone { transactional_id, producer, partitions: done });
-        }
-        if round.left.is_empty() || broker.transactions.is_stopped() {
+        if left.is_empty() || broker.transactions.is_stopped() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(backoff_ms)).await;
         backoff_ms = (backoff_ms * 2).min(BACKOFF_LAST_MS);
-        round = append_all(&broker, &mark, round.left);
+        round = append_all(&broker, &mark, left);
     }
-}
-
-/// Appends one marker; gives what to wait for until it is on disk.
-pub(crate) fn append(
-    broker: &Arc<Broker>,
-    at: &TopicPartition,
-    ending: Ending,
-) -> Result<Option<Commit>, AppendError> {
-    let partition = broker.store.partition(&at.topic, at.partition).ok_or(AppendError::Gone)?;
-    let Ending { producer, coordinator_epoch, commit } = ending;
-    let batch = end_marker(producer.id, producer.epoch, commit, coordinator_epoch, now_ms());
-    let appended = partition.append(&batch, Origin::Coordinator)?;
-    super::offsets::complete(broker, at, producer, commit);
-    Ok(partition.start_commit(appended.next_offset))
-}
-
-/// Whether there is nothing left to end: the partition was deleted, or the producer or the coordinator has moved on.
-fn is_over(error: &AppendError) -> bool {
-    matches!(
-        error,
-        AppendError::Gone
-            | AppendError::Producer(ProducerError::OldEpoch { .. } | ProducerError::OldCoordinator { .. })
-    )
 }
