@@ -74,6 +74,30 @@ impl Broker {
         Ok(broker)
     }
 
+    /// On any storage, without listeners and upkeep: for tests that break the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    #[cfg(test)]
+    pub(crate) async fn start_on(
+        storage: Arc<dyn flow_log::Storage>,
+        config: BrokerConfig,
+    ) -> Result<Arc<Broker>, StartError> {
+        let broker = Arc::new(Broker {
+            store: Store::open_on(storage, &config)?,
+            fetch_sessions: Sessions::new(0),
+            groups: Groups::open(&config)?,
+            transactions: Transactions::open(&config)?,
+            security: Arc::new(Security::open(&config)?),
+            server: OnceLock::new(),
+            config,
+        });
+        Groups::start(&broker).await?;
+        Transactions::start(&broker).await?;
+        Ok(broker)
+    }
+
     /// The address of the first listener, with its real port.
     ///
     /// # Panics

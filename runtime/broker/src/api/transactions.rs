@@ -272,7 +272,10 @@ fn offsets_refused(
 ) -> TxnOffsetCommitResponse {
     let answers = taken.iter().flat_map(|topic| {
         let name = topic.name.as_str();
-        topic.partitions.iter().map(move |partition| ((name, partition.partition_index), partition.error_code))
+        topic
+            .partitions
+            .iter()
+            .map(move |partition| ((name, partition.partition_index), partition.error_code))
     });
     let answers: HashMap<(&str, i32), i16> = answers.collect();
     let topics = asked.into_iter().map(|topic| {

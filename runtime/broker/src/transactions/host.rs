@@ -9,7 +9,7 @@ use std::time::Duration;
 use flow_log::LogError;
 use flow_log::batch::{Builder, BuilderOptions, Records};
 use kafka_protocol::ResponseError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::coordinator::{
@@ -49,9 +49,11 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// The transaction coordinator of this broker.
 pub(crate) struct Transactions {
-    options: Options,
+    /// Set at the start, from the broker's settings.
+    options: OnceLock<Options>,
     state: Mutex<State>,
     topic: OnceLock<Arc<Topic>>,
+    stopping: watch::Sender<bool>,
     /// Something completed: who was told to come again may find it free.
     completed: Notify,
     ticker: Mutex<Option<JoinHandle<()>>>,
@@ -75,13 +77,13 @@ enum Follow {
 
 impl Transactions {
     pub(crate) fn open(_config: &BrokerConfig) -> Result<Transactions, StartError> {
-        let options = Options::default();
-        let coordinator = Coordinator::new(options.clone(), Vec::new(), 0);
+        let coordinator = Coordinator::new(Options::default(), Vec::new(), 0);
         let state = State { coordinator, calls: HashMap::new(), calls_made: 0, stopped: false };
         Ok(Transactions {
-            options,
+            options: OnceLock::new(),
             state: Mutex::new(state),
             topic: OnceLock::new(),
+            stopping: watch::Sender::new(false),
             completed: Notify::new(),
             ticker: Mutex::new(None),
         })
@@ -114,13 +116,21 @@ impl Transactions {
         if let Some(ticker) = ticker {
             ticker.abort();
         }
-        let mut state = self.state();
-        state.stopped = true;
-        state.calls.clear();
+        {
+            let mut state = self.state();
+            state.stopped = true;
+            state.calls.clear();
+        }
+        self.stopping.send_replace(true);
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.state().stopped
+    /// Waits for so long, unless the broker stops: then false.
+    pub(super) async fn pause(&self, wait: Duration) -> bool {
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            _ = stopping.wait_for(|stopping| *stopping) => false,
+        }
     }
 
     /// `InitProducerId`: a new producer, or the next epoch of one.
@@ -233,13 +243,14 @@ impl Transactions {
         f(&self.state().coordinator)
     }
 
-    pub(super) fn options(&self) -> &Options {
-        &self.options
+    pub(super) fn options(&self) -> Options {
+        self.options.get().cloned().unwrap_or_default()
     }
 
     /// Says to the coordinator what happened and does what follows.
     pub(super) fn feed(&self, broker: &Arc<Broker>, input: Input) {
-        let completes = matches!(input, Input::Written { .. } | Input::MarkersDone { .. });
+        let completes =
+            matches!(input, Input::Written { .. } | Input::MarkersDone { .. } | Input::MarkersFailed { .. });
         let follow = {
             let mut state = self.state();
             if state.stopped {
@@ -401,7 +412,7 @@ impl Transactions {
         if self.topic.get().is_some() {
             return Ok(());
         }
-        let partitions = self.options.partitions;
+        let partitions = self.options().partitions;
         let making = Arc::clone(broker);
         let made = tokio::task::spawn_blocking(move || {
             let configs = [
@@ -464,14 +475,15 @@ async fn tick(broker: Weak<Broker>) {
 fn replay(broker: &Broker) -> Result<Coordinator, StartError> {
     let this = &broker.transactions;
     let reserved = read_ids(broker)?;
-    let Some(topic) = broker.store.topic(TOPIC) else {
-        let partitions = usize::try_from(this.options.partitions).unwrap_or(0);
-        return Ok(Coordinator::new(this.options.clone(), vec![0; partitions], reserved));
+    let topic = broker.store.topic(TOPIC);
+    let options = this.options.get_or_init(|| options_of(broker, topic.as_deref()));
+    let Some(topic) = topic else {
+        let partitions = usize::try_from(options.partitions).unwrap_or(0);
+        return Ok(Coordinator::new(options.clone(), vec![0; partitions], reserved));
     };
     let partitions = topic.partitions();
-    let options = Options { partitions: partitions.len() as i32, ..this.options.clone() };
     let epochs = partitions.iter().map(|partition| partition.leader_epoch()).collect();
-    let mut coordinator = Coordinator::new(options, epochs, reserved);
+    let mut coordinator = Coordinator::new(options.clone(), epochs, reserved);
     for partition in partitions.iter() {
         replay_partition(partition, &mut coordinator).map_err(|error| {
             StartError::Config(format!("cannot read `{TOPIC}-{}`: {error}", partition.index))
@@ -479,6 +491,24 @@ fn replay(broker: &Broker) -> Result<Coordinator, StartError> {
     }
     this.topic.get_or_init(|| topic);
     Ok(coordinator)
+}
+
+/// The broker's settings, but the partitions that are there.
+fn options_of(broker: &Broker, topic: Option<&Topic>) -> Options {
+    let settings = broker.store.broker_settings();
+    let default = Options::default();
+    let number =
+        |name: &str, default: i64| Some(settings.broker_number(name, default)).filter(|number| *number > 0);
+    let int = |name: &str, default: i32| {
+        number(name, i64::from(default)).and_then(|number| i32::try_from(number).ok()).unwrap_or(default)
+    };
+    let wanted = int("transaction.state.log.num.partitions", default.partitions);
+    Options {
+        timeout_max_ms: int("transaction.max.timeout.ms", default.timeout_max_ms),
+        id_expiration_ms: number("transactional.id.expiration.ms", default.id_expiration_ms)
+            .unwrap_or(default.id_expiration_ms),
+        partitions: topic.map_or(wanted, |topic| topic.partitions().len() as i32),
+    }
 }
 
 fn replay_partition(partition: &Partition, coordinator: &mut Coordinator) -> Result<(), LogError> {
@@ -516,33 +546,43 @@ fn read_ids(broker: &Broker) -> Result<i64, StartError> {
     let bytes = read_file(&**broker.store.storage(), &path, IDS_FILE_BYTES_MAX)
         .map_err(|error| StartError::File { path: path.clone(), error })?;
     let Some(bytes) = bytes else { return Ok(0) };
-    decode_ids(&bytes)
-        .map_err(|reason| StartError::Config(format!("`{}` cannot be used: {reason}", path.display())))
+    decode_ids(&bytes).map_err(|error| match error {
+        IdsError::Newer(reason) => StartError::Newer { path, reason },
+        IdsError::Wrong(reason) => {
+            StartError::Config(format!("`{}` cannot be used: {reason}", path.display()))
+        }
+    })
 }
 
-fn decode_ids(bytes: &[u8]) -> Result<i64, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+#[derive(Debug, PartialEq, Eq)]
+enum IdsError {
+    Newer(String),
+    Wrong(String),
+}
+
+fn decode_ids(bytes: &[u8]) -> Result<i64, IdsError> {
+    let wrong = |reason: &str| IdsError::Wrong(reason.to_owned());
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is no text"))?;
     let mut lines = text.lines();
-    let version: u32 = lines.next().unwrap_or("").parse().map_err(|_| "it has no version".to_owned())?;
+    let version: u32 = lines.next().unwrap_or("").parse().map_err(|_| wrong("it has no version"))?;
     if version > IDS_FILE_VERSION {
-        return Err(format!(
-            "its version {version} is newer than {IDS_FILE_VERSION}, the last one known (F0813)"
-        ));
+        let reason = format!("its version {version} is newer than {IDS_FILE_VERSION}, the last one known");
+        return Err(IdsError::Newer(reason));
     }
     let end = lines.next().and_then(|line| line.parse::<i64>().ok()).filter(|end| *end >= 0);
-    end.ok_or_else(|| "it has no number".to_owned())
+    end.ok_or_else(|| wrong("it has no number"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::decode_ids;
+    use super::{IdsError, decode_ids};
 
     #[test]
     fn the_note_of_ids_is_read_or_refused() {
         assert_eq!(decode_ids(b"1\n5000\n"), Ok(5000));
-        for wrong in [&b""[..], b"x", b"1", b"1\n", b"1\n-4\n", b"1\nx\n", b"2\n5\n", b"\xff\xff"] {
-            assert!(decode_ids(wrong).is_err());
+        for wrong in [&b""[..], b"x", b"1", b"1\n", b"1\n-4\n", b"1\nx\n", b"\xff\xff"] {
+            assert!(matches!(decode_ids(wrong), Err(IdsError::Wrong(_))));
         }
-        assert!(decode_ids(b"2\n5\n").is_err_and(|reason| reason.contains("F0813")));
+        assert!(matches!(decode_ids(b"2\n5\n"), Err(IdsError::Newer(_))));
     }
 }

@@ -280,7 +280,8 @@ impl LocalTransaction {
         self.over = true;
         let answer = self.owner.end(false).await;
         match self.owner.take_answer(answer) {
-            Ok(()) => error,
+            // Nothing was decided: what cannot be aborted now, the next start aborts.
+            Ok(()) | Err(TransactionError::InDoubt) => error,
             Err(worse) => worse,
         }
     }

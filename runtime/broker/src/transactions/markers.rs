@@ -112,8 +112,22 @@ pub(super) fn write(broker: &Arc<Broker>, mut mark: Mark) {
 struct Round {
     /// Not appended.
     left: Vec<TopicPartition>,
+    /// Cannot be appended before a restart.
+    hopeless: bool,
     by_groups: Vec<(TopicPartition, Writing)>,
     appended: Vec<(TopicPartition, Writing)>,
+}
+
+impl Round {
+    /// Keeps a marker to be tried again, unless its log takes nothing more.
+    fn keep(&mut self, broker: &Broker, at: TopicPartition) {
+        let partition = broker.store.partition(&at.topic, at.partition);
+        if partition.is_some_and(|partition| partition.log().is_poisoned()) {
+            self.hopeless = true;
+        } else {
+            self.left.push(at);
+        }
+    }
 }
 
 fn append_all(broker: &Arc<Broker>, mark: &Mark, partitions: Vec<TopicPartition>) -> Round {
@@ -130,16 +144,14 @@ fn append_all(broker: &Arc<Broker>, mark: &Mark, partitions: Vec<TopicPartition>
             }
             Err(MarkError::Failed(error)) => {
                 tracing::warn!(partition = %at, "cannot append the marker of a transaction: {error}");
-                round.left.push(at);
+                round.keep(broker, at);
             }
         }
     }
     if !round.appended.is_empty() {
         let partitions = round.appended.iter().map(|(at, _)| at.clone()).collect();
         let (transactional_id, producer) = (mark.transactional_id.clone(), mark.producer);
-        broker
-            .transactions
-            .feed(broker, Input::MarkersAppended { transactional_id, producer, partitions });
+        broker.transactions.feed(broker, Input::MarkersAppended { transactional_id, producer, partitions });
     }
     round
 }
@@ -147,20 +159,17 @@ fn append_all(broker: &Arc<Broker>, mark: &Mark, partitions: Vec<TopicPartition>
 async fn finish(broker: Arc<Broker>, mark: Mark, mut round: Round) {
     let mut backoff_ms = BACKOFF_FIRST_MS;
     loop {
-        let Round { mut left, by_groups, appended } = round;
-        // Those first: that they are in the log is known only when they are on the disk.
-        for written in [by_groups, appended] {
+        let written = [std::mem::take(&mut round.by_groups), std::mem::take(&mut round.appended)];
+        // Those of groups first: that they are in the log is known only when they are on the disk.
+        for written in written {
             let mut done = Vec::with_capacity(written.len());
             for (at, writing) in written {
-                let by_groups = matches!(writing, Writing::ByGroups(_));
                 match writing.wait().await {
                     Ok(()) => done.push(at),
-                    Err(error) if by_groups => {
-                        tracing::warn!(partition = %at, "cannot end a transaction's offsets: {error}");
-                        left.push(at);
+                    Err(error) => {
+                        tracing::warn!(partition = %at, "cannot write the marker of a transaction: {error}");
+                        round.keep(&broker, at);
                     }
-                    // The log takes nothing more: the next start finds the decision and writes the marker again.
-                    Err(error) => tracing::error!(partition = %at, "cannot sync the marker: {error}"),
                 }
             }
             if !done.is_empty() {
@@ -169,11 +178,15 @@ async fn finish(broker: Arc<Broker>, mark: Mark, mut round: Round) {
                 broker.transactions.feed(&broker, input);
             }
         }
-        if left.is_empty() || broker.transactions.is_stopped() {
+        if round.hopeless {
+            // The next start finds the decision and writes the markers again.
+            let (transactional_id, producer) = (mark.transactional_id.clone(), mark.producer);
+            broker.transactions.feed(&broker, Input::MarkersFailed { transactional_id, producer });
+        }
+        if round.left.is_empty() || !broker.transactions.pause(Duration::from_millis(backoff_ms)).await {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(backoff_ms)).await;
         backoff_ms = (backoff_ms * 2).min(BACKOFF_LAST_MS);
-        round = append_all(&broker, &mark, left);
+        round = append_all(&broker, &mark, round.left);
     }
 }

@@ -9,6 +9,8 @@ mod local;
 pub(crate) mod markers;
 pub(crate) mod offsets;
 mod records;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 pub(crate) use coordinator::{Filter, View};

@@ -100,7 +100,8 @@ pub(super) async fn commit_local(
     let caller =
         Caller { client_id: Arc::from(transactional_id), host: Arc::from("local"), version: LOCAL_VERSION };
     let response = commit_in_transaction(broker, caller, request).await?;
-    let codes = response.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+    let codes =
+        response.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
     codes.filter_map(ParseResponseErrorCode::err).next().map_or(Ok(()), Err)
 }
 

@@ -124,9 +124,25 @@ impl Coordinator {
         self.complete_if_marked(id, now_ms, out);
     }
 
+    /// What was decided stays decided, and the next start goes on with it; until then nothing follows it.
+    pub(super) fn markers_failed(&mut self, id: &Arc<str>, producer: Producer, out: &mut Vec<Output>) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let own = slot.now.producer == producer && slot.now.state.is_prepared();
+        let of_local =
+            slot.local.as_ref().is_some_and(|local| local.is_aborting() && local.producer == producer);
+        if !own && !of_local {
+            return;
+        }
+        slot.stuck = true;
+        if let Some(call) = slot.local.as_mut().and_then(Local::give_up) {
+            answer(out, call, Err(ResponseError::CoordinatorNotAvailable));
+        }
+    }
+
     pub(super) fn complete_if_marked(&mut self, id: &Arc<str>, now_ms: i64, out: &mut Vec<Output>) {
         let Some(slot) = self.slots.get(id) else { return };
-        if slot.pending.is_some() || !slot.unmarked.is_empty() || !slot.now.state.is_prepared() {
+        if slot.stuck || slot.pending.is_some() || !slot.unmarked.is_empty() || !slot.now.state.is_prepared()
+        {
             return;
         }
         let next = Transaction {

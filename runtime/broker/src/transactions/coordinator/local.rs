@@ -80,6 +80,19 @@ impl Local {
         self.state = Ending::Committed(call);
     }
 
+    /// What it waited for will not come. Gives the call that waits.
+    pub(super) fn give_up(&mut self) -> Option<CallId> {
+        match std::mem::replace(&mut self.state, Ending::Open) {
+            Ending::Deferred(call) | Ending::Committed(call) => Some(call),
+            Ending::Aborting { call, .. } => call,
+            Ending::Open => None,
+            Ending::Deciding => {
+                self.state = Ending::Deciding;
+                None
+            }
+        }
+    }
+
     /// The next transaction, under the next epoch.
     fn renew(&mut self) {
         *self = Local::new(self.producer.next_epoch());

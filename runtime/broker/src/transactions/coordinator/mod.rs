@@ -110,6 +110,11 @@ pub(crate) enum Input {
         producer: Producer,
         partitions: Vec<TopicPartition>,
     },
+    /// Markers that cannot be written before a restart: a log takes nothing more.
+    MarkersFailed {
+        transactional_id: Arc<str>,
+        producer: Producer,
+    },
     /// Ids below `end` are reserved on disk; `None`: that failed.
     IdsReserved {
         end: Option<i64>,
@@ -221,7 +226,7 @@ struct Slot {
     unmarked: BTreeSet<TopicPartition>,
     /// Set when somebody in this process has the id.
     local: Option<Local>,
-    /// A decision may be on disk or not: only a restart can tell, and until then nothing is decided anew.
+    /// Something cannot be written, and may be on disk or not: only a restart can tell, and until then nothing follows.
     stuck: bool,
 }
 
@@ -361,6 +366,9 @@ impl Coordinator {
                 self.markers_appended(&transactional_id, producer, &partitions, out);
                 self.markers_done(&transactional_id, producer, &partitions, now_ms, out);
             }
+            Input::MarkersFailed { transactional_id, producer } => {
+                self.markers_failed(&transactional_id, producer, out);
+            }
             Input::IdsReserved { end } => {
                 self.ids.reserved(end);
                 for input in std::mem::take(&mut self.waiting) {
@@ -438,9 +446,13 @@ impl Coordinator {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(pending) = slot.pending.take_if(|pending| pending.write == write) else { return };
         if let Err(error) = result {
-            // A record that says nothing new is no decision: there is nothing to be in doubt about.
-            slot.stuck |=
-                error == WriteError::Unknown && !matches!(pending.then, Then::Complete | Then::Expire);
+            // The log takes nothing more: nothing can follow, not even what was only deferred.
+            slot.stuck |= error == WriteError::Unknown;
+            if slot.stuck
+                && let Some(call) = slot.local.as_mut().and_then(Local::give_up)
+            {
+                answer(out, call, Err(ResponseError::CoordinatorNotAvailable));
+            }
             let refused_new = slot.now.producer.epoch < 0 && error == WriteError::Refused;
             if let Some(call) = pending.then.call() {
                 answer(out, call, Err(ResponseError::CoordinatorNotAvailable));

@@ -700,3 +700,59 @@ fn a_client_that_follows_a_local_owner_shares_no_epoch_with_it() {
         assert!(bench.init("flow").expect("a producer").id > first.id);
     }
 }
+
+/// The log of `__transaction_state` failed after a decision, and whoever came next waited for its completion for ever.
+#[test]
+fn nobody_waits_for_what_only_a_restart_can_bring() {
+    let mut bench = Bench::new();
+    let first = bench.open_local("flow").expect("opened");
+    assert!(bench.add_local("flow", first, &["a"]).is_ok());
+    let id: Arc<str> = "flow".into();
+    let end = |producer| {
+        let transactional_id = id.clone();
+        move |call| Input::EndLocal { call, transactional_id, producer, commit: true }
+    };
+    bench.call(end(first));
+    bench.sync();
+    let Mark { producer, partitions, .. } = bench.marks.pop_front().expect("markers");
+    let transactional_id = id.clone();
+    bench.step(Input::MarkersAppended { transactional_id, producer, partitions: partitions.clone() });
+    assert!(bench.add_local("flow", bumped(first), &["a"]).is_ok());
+    let deferred = bench.call(end(bumped(first)));
+    let transactional_id = id.clone();
+    bench.step(Input::MarkersDone { transactional_id, producer, partitions });
+    bench.fail(WriteError::Unknown);
+    let lost = Err(ResponseError::CoordinatorNotAvailable);
+    assert_eq!(bench.answers[&deferred], lost);
+    assert_eq!(bench.open_local("flow").err(), lost.err());
+    bench.tick_at(1);
+    assert!(bench.writes.is_empty());
+    let mut bench = bench.restart();
+    bench.settle();
+    assert!(bench.open_local("flow").is_ok());
+}
+
+/// The same for markers whose partition takes nothing more.
+#[test]
+fn nobody_waits_for_markers_that_cannot_be_written() {
+    for aborts in [false, true] {
+        let mut bench = Bench::new();
+        let first = bench.open_local("flow").expect("opened");
+        assert!(bench.add_local("flow", first, &["a"]).is_ok());
+        let id: Arc<str> = "flow".into();
+        let transactional_id = id.clone();
+        let ended =
+            bench.call(|call| Input::EndLocal { call, transactional_id, producer: first, commit: !aborts });
+        if !aborts {
+            bench.sync();
+        }
+        assert_eq!(bench.marks.len(), 1);
+        bench.step(Input::MarkersFailed { transactional_id: id.clone(), producer: first });
+        let lost = Err(ResponseError::CoordinatorNotAvailable);
+        assert_eq!(bench.answers[&ended], lost);
+        assert_eq!(bench.open_local("flow").err(), lost.err());
+        let mut bench = bench.restart();
+        bench.settle();
+        assert!(bench.open_local("flow").is_ok());
+    }
+}
