@@ -310,3 +310,20 @@ fn index_files_are_those_of_kafka() {
     let epochs = fs::read_to_string(dir.path().join("leader-epoch-checkpoint")).unwrap();
     assert_eq!(epochs, "0\n2\n0 0\n3 12\n");
 }
+
+/// A flipped bit had made a base offset negative, in a part that is not checked again; making the index of that part
+/// anew subtracted from it and overflowed. Now such a batch is corrupt wherever it is met.
+#[test]
+fn a_negative_offset_is_damage_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let positions = fill(&log, 20);
+    log.close().unwrap();
+    drop(log);
+    change(&segment(dir.path(), 0), |bytes| bytes[positions[5] as usize] |= 0x80);
+    fs::remove_file(dir.path().join("00000000000000000000.index")).unwrap();
+    let (log, recovery) = open(dir.path());
+    assert_eq!((recovery.damage[0].position, &recovery.damage[0].kept), (positions[5], &None));
+    assert_eq!(log.headers(0).filter(|header| header.is_ok()).count(), 5);
+    assert_eq!(log.end_offset(), 20);
+}

@@ -46,7 +46,7 @@ impl<'a> Scan<'a> {
             self.window_at = position;
             at = 0;
         }
-        let header = Header::parse(&self.window[at..self.filled])
+        let header = parse(&self.window[at..self.filled])
             .map_err(|error| LogError::corrupt(self.path, position, error))?;
         if header.size() as u64 > self.limit - position {
             let have = (self.limit - position) as usize;
@@ -54,6 +54,15 @@ impl<'a> Scan<'a> {
             return Err(LogError::corrupt(self.path, position, error));
         }
         Ok(header)
+    }
+}
+
+/// A header as it may stand in a log: no log has negative offsets, though no checksum covers them.
+fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
+    let header = Header::parse(bytes)?;
+    match header.base_offset {
+        ..0 => Err(BatchError::Offset { offset: header.base_offset, expected: 0 }),
+        _ => Ok(header),
     }
 }
 
@@ -111,7 +120,7 @@ impl<'a> WholeBatches<'a> {
             return Ok(short(HEADER_BYTES));
         }
         self.ensure(HEADER_BYTES)?;
-        let header = match Header::parse(&self.window[self.at..]) {
+        let header = match parse(&self.window[self.at..]) {
             Ok(header) => header,
             Err(error) => return Ok(Found::Broken(position, error)),
         };
