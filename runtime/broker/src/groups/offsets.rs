@@ -36,11 +36,15 @@ const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
 /// The offsets of one group.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
-    by_topic: BTreeMap<Arc<str>, BTreeMap<i32, Offset>>,
-    count: usize,
+    committed: ByTopic,
     /// By producer: offsets whose transaction is not over.
-    pending: BTreeMap<i64, BTreeMap<(Arc<str>, i32), Offset>>,
+    pending: BTreeMap<i64, ByTopic>,
+    /// All of them, committed or pending.
+    count: usize,
 }
+
+/// By topic and partition; no topic is empty.
+type ByTopic = BTreeMap<Arc<str>, BTreeMap<i32, Offset>>;
 
 #[derive(Debug, Clone)]
 struct Offset {
@@ -51,65 +55,84 @@ struct Offset {
 
 impl Offsets {
     pub fn is_empty(&self) -> bool {
-        self.by_topic.is_empty() && self.pending.is_empty()
+        self.committed.is_empty() && self.pending.is_empty()
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<&OffsetValue> {
-        self.by_topic.get(topic)?.get(&partition).map(|offset| &offset.value)
+        find(&self.committed, topic, partition).map(|offset| &offset.value)
     }
 
     fn is_pending(&self, topic: &str, partition: i32) -> bool {
         // Few transactions of one group are open at a time.
-        self.pending
-            .values()
-            .any(|offsets| offsets.keys().any(|(name, index)| &**name == topic && *index == partition))
+        self.pending.values().any(|own| find(own, topic, partition).is_some())
     }
 
     fn has_room_for(&self, topic: &str, partition: i32) -> bool {
-        self.get(topic, partition).is_some()
-            || self.count + self.pending.values().map(BTreeMap::len).sum::<usize>() < GROUP_OFFSETS_MAX
+        self.get(topic, partition).is_some() || self.count < GROUP_OFFSETS_MAX
     }
 
-    fn put(&mut self, topic: &Arc<str>, partition: i32, offset: Offset) {
-        let partitions = match self.by_topic.get_mut(topic) {
-            Some(partitions) => partitions,
-            None => self.by_topic.entry(topic.clone()).or_default(),
+    fn put(&mut self, topic: &Arc<str>, partition: i32, offset: Offset, producer: Option<Producer>) {
+        let to = match producer {
+            None => &mut self.committed,
+            Some(producer) => self.pending.entry(producer.id).or_default(),
         };
-        if partitions.insert(partition, offset).is_none() {
-            self.count += 1;
-        }
+        let partitions = match to.get_mut(topic) {
+            Some(partitions) => partitions,
+            None => to.entry(topic.clone()).or_default(),
+        };
+        self.count += usize::from(partitions.insert(partition, offset).is_none());
     }
 
     /// Takes an offset away, a pending one too. True if there was one.
     fn remove(&mut self, topic: &str, partition: i32) -> bool {
-        let mut found = false;
-        if let Some(partitions) = self.by_topic.get_mut(topic) {
-            found = partitions.remove(&partition).is_some();
-            self.count -= usize::from(found);
-            if partitions.is_empty() {
-                self.by_topic.remove(topic);
+        let mut found = take(&mut self.committed, topic, partition);
+        for own in self.pending.values_mut() {
+            found += take(own, topic, partition);
+        }
+        if found > 0 {
+            self.pending.retain(|_, own| !own.is_empty());
+        }
+        self.count -= found;
+        found > 0
+    }
+
+    /// Ends the transaction of a producer.
+    fn end(&mut self, producer: i64, commit: bool) {
+        for (topic, partitions) in self.pending.remove(&producer).unwrap_or_default() {
+            self.count -= partitions.len();
+            for (partition, offset) in partitions {
+                let newer =
+                    find(&self.committed, &topic, partition).is_some_and(|own| own.order > offset.order);
+                if commit && !newer {
+                    self.put(&topic, partition, offset, None);
+                }
             }
         }
-        self.pending.retain(|_, offsets| {
-            let before = offsets.len();
-            offsets.retain(|(name, index), _| &**name != topic || *index != partition);
-            found |= offsets.len() < before;
-            !offsets.is_empty()
-        });
-        found
     }
 
     /// Every partition with an offset, committed or pending.
     fn partitions(&self) -> Vec<(Arc<str>, i32)> {
-        let committed = self.by_topic.iter().flat_map(|(topic, partitions)| {
-            partitions.keys().map(move |partition| (topic.clone(), *partition))
-        });
-        let mut all: Vec<_> =
-            committed.chain(self.pending.values().flat_map(|own| own.keys().cloned())).collect();
+        let all = std::iter::once(&self.committed).chain(self.pending.values()).flatten();
+        let all = all.flat_map(|(topic, own)| own.keys().map(move |partition| (topic.clone(), *partition)));
+        let mut all: Vec<_> = all.collect();
         all.sort_unstable();
         all.dedup();
         all
     }
+}
+
+fn find<'a>(offsets: &'a ByTopic, topic: &str, partition: i32) -> Option<&'a Offset> {
+    offsets.get(topic)?.get(&partition)
+}
+
+/// Takes an offset out; gives how many there were.
+fn take(offsets: &mut ByTopic, topic: &str, partition: i32) -> usize {
+    let Some(partitions) = offsets.get_mut(topic) else { return 0 };
+    let found = partitions.remove(&partition).is_some();
+    if partitions.is_empty() {
+        offsets.remove(topic);
+    }
+    usize::from(found)
 }
 
 impl Shard {
@@ -312,35 +335,16 @@ impl Shard {
         };
         self.order += 1;
         let offset = Offset { value, order: self.order };
-        match producer {
-            None => group.offsets.put(topic, partition, offset),
-            Some(producer) => {
-                group
-                    .offsets
-                    .pending
-                    .entry(producer.id)
-                    .or_default()
-                    .insert((topic.clone(), partition), offset);
-                self.transactions.entry(producer.id).or_default().insert(Arc::from(id));
-            }
+        group.offsets.put(topic, partition, offset, producer);
+        if let Some(producer) = producer {
+            self.transactions.entry(producer.id).or_default().insert(Arc::from(id));
         }
     }
 
     pub(super) fn end_transaction(&mut self, producer: i64, commit: bool) {
         for id in self.transactions.remove(&producer).unwrap_or_default() {
             let Some(group) = self.groups.get_mut(&id) else { continue };
-            let pending = group.offsets.pending.remove(&producer).unwrap_or_default();
-            for ((topic, partition), offset) in pending {
-                let newer = group
-                    .offsets
-                    .by_topic
-                    .get(&topic)
-                    .and_then(|own| own.get(&partition))
-                    .is_some_and(|own| own.order > offset.order);
-                if commit && !newer {
-                    group.offsets.put(&topic, partition, offset);
-                }
-            }
+            group.offsets.end(producer, commit);
             self.drop_if_void(&id);
         }
     }
@@ -394,7 +398,7 @@ impl Shard {
                 .collect(),
             None => offsets
                 .iter()
-                .flat_map(|offsets| &offsets.by_topic)
+                .flat_map(|offsets| &offsets.committed)
                 .map(|(topic, partitions)| {
                     OffsetFetchResponseTopics::default()
                         .with_name(TopicName(text(topic)))
@@ -506,7 +510,7 @@ fn expired(group: &Group, config: &Config, now_ms: i64) -> Vec<(Arc<str>, i32)> 
         _ => None,
     };
     let mut old = Vec::new();
-    for (topic, partitions) in &group.offsets.by_topic {
+    for (topic, partitions) in &group.offsets.committed {
         for (partition, offset) in partitions {
             let value = &offset.value;
             let from_ms =

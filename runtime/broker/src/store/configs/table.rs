@@ -224,6 +224,20 @@ pub const BROKER: &[Def] = &[
         "The most that one fetch is answered with, in bytes.",
     ),
     broker(
+        "group.consumer.heartbeat.interval.ms",
+        Kind::Int,
+        "5000",
+        FROM_ONE,
+        "How often members of groups of the newer protocol report, in milliseconds.",
+    ),
+    broker(
+        "group.consumer.session.timeout.ms",
+        Kind::Int,
+        "45000",
+        FROM_ONE,
+        "How long a silent member of a group of the newer protocol is waited for, in milliseconds.",
+    ),
+    broker(
         "group.initial.rebalance.delay.ms",
         Kind::Int,
         "3000",
@@ -454,6 +468,20 @@ pub const BROKER: &[Def] = &[
         "The number of partitions of a topic made without one.",
     ),
     broker(
+        "offset.metadata.max.bytes",
+        Kind::Int,
+        "4096",
+        NOT_NEGATIVE,
+        "The longest text that may be kept with a committed position, in bytes.",
+    ),
+    broker(
+        "offsets.retention.check.interval.ms",
+        Kind::Long,
+        "600000",
+        FROM_ONE,
+        "How often committed positions that have grown old are looked for, in milliseconds.",
+    ),
+    broker(
         "offsets.retention.minutes",
         Kind::Int,
         "10080",
@@ -473,6 +501,13 @@ pub const BROKER: &[Def] = &[
         "1",
         FROM_ONE,
         "The number of replicas of the topic of committed positions.",
+    ),
+    broker(
+        "offsets.topic.segment.bytes",
+        Kind::Int,
+        "104857600",
+        FROM_ONE,
+        "The size of a segment of the topic of committed positions, in bytes.",
     ),
     broker("process.roles", Kind::List, "broker", ANY, "What this process is.").idle(),
     broker(
