@@ -42,6 +42,8 @@ pub(crate) struct Partition {
     last_stable_offset: AtomicI64,
     waiters: Waiters,
     gone: AtomicBool,
+    /// Held while files beside the log are written by their names.
+    beside: Mutex<()>,
     /// The broker stops: nothing is appended any more.
     closing: AtomicBool,
     /// There is something that a clean end would spare the next start.
@@ -129,6 +131,7 @@ impl Partition {
             last_stable_offset: AtomicI64::new(last_stable),
             waiters: Waiters::default(),
             gone: AtomicBool::new(false),
+            beside: Mutex::new(()),
             closing: AtomicBool::new(false),
             touched: AtomicBool::new(recovery.checked_bytes > 0 || (!recovery.clean && end > start)),
             compacted_ms: AtomicI64::new(now_ms()),
@@ -406,12 +409,15 @@ impl Partition {
         self.waiters.wake_all();
     }
 
-    /// From now on nothing is appended, and those who wait are told.
+    /// From now on nothing is appended, those who wait are told, and no file in its directory is touched by its name: the
+    /// next topic of this name will have a directory of this name.
     pub(super) fn set_gone(&self) {
         let producers = self.producers();
         self.gone.store(true, Ordering::Release);
         drop(producers);
         self.waiters.wake_all();
+        drop(self.beside());
+        self.log.abandon();
     }
 
     fn producers(&self) -> MutexGuard<'_, Producers> {

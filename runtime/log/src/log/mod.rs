@@ -60,6 +60,8 @@ pub struct Log {
     /// Why writes stopped.
     poison: OnceLock<Arc<str>>,
     closed: AtomicBool,
+    /// The directory is somebody else's now.
+    abandoned: AtomicBool,
 }
 
 /// How sure it is that there is a checkpoint.

@@ -319,6 +319,7 @@ impl Opening {
             }),
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         };
         if self.unsynced {
             let fresh = |segment: &&Arc<Segment>| segment.base >= first_unsynced;

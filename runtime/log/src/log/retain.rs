@@ -25,6 +25,8 @@ impl Log {
     pub fn advance_start(&self, offset: i64) -> Result<(), LogError> {
         self.check_writable()?;
         let mut maintenance = self.lock_maintenance();
+        // Abandoned while waiting for the lock.
+        self.check_writable()?;
         let (start, end) = (self.start_offset(), self.end_offset());
         if offset > end {
             return Err(LogError::OutOfRange { start, end });
@@ -40,6 +42,8 @@ impl Log {
     pub fn delete_old(&self, now_ms: i64) -> Result<Deleted, LogError> {
         self.check_writable()?;
         let mut maintenance = self.lock_maintenance();
+        // Abandoned while waiting for the lock.
+        self.check_writable()?;
         let config = self.config();
         let mut segments = self.view();
         let mut excess = match config.retention_bytes {
@@ -132,6 +136,8 @@ impl Log {
     pub fn truncate(&self, offset: i64) -> Result<(), LogError> {
         self.check_writable()?;
         let mut maintenance = self.lock_maintenance();
+        // Abandoned while waiting for the lock.
+        self.check_writable()?;
         let _hold = self.syncing.hold(|| false);
         let mut writer = self.lock_writer();
         let (start, end) = (self.start_offset(), writer.end);

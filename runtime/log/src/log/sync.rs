@@ -133,7 +133,7 @@ impl Log {
 
     /// Writes a checkpoint if enough was synced since the last.
     pub(crate) fn checkpoint_if_due(&self) {
-        if self.is_poisoned() {
+        if self.is_poisoned() || self.abandoned.load(Ordering::Acquire) {
             return;
         }
         let point = self.syncing.point();
@@ -163,6 +163,17 @@ impl Log {
         self.sync_dir()
     }
 
+    /// Lets go of the directory, which is about to be moved away or removed: when this returns, no file is touched by its
+    /// name any more, because another log may live under that name soon. Open files can still be read and synced.
+    pub fn abandon(&self) {
+        let writer = self.lock_writer();
+        self.closed.store(true, Ordering::Release);
+        self.abandoned.store(true, Ordering::Release);
+        drop(writer);
+        // Whoever maintains the log at this moment comes to its end first.
+        drop(self.lock_maintenance());
+    }
+
     /// Writes the checkpoint of what is synced. The indexes it counts on are made to last before it.
     pub(crate) fn write_checkpoint(
         &self,
@@ -171,6 +182,9 @@ impl Log {
     ) -> Result<(), LogError> {
         if let Some(reason) = self.poison.get() {
             return Err(LogError::Poisoned(reason.clone()));
+        }
+        if self.abandoned.load(Ordering::Acquire) {
+            return Err(LogError::Closed);
         }
         let point = self.syncing.point();
         let mut checkpoint = Checkpoint {

@@ -1,7 +1,7 @@
 //! What the store does with a partition by itself: checkpoints, a clean end, syncing by time and count.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use flow_log::LogError;
 
@@ -21,7 +21,7 @@ impl Partition {
         let bytes = self.unchecked_bytes.load(Ordering::Relaxed);
         let state = self.producers().clone();
         self.log.sync()?;
-        snapshots::save(&*self.storage, &self.dir, &self.log, &state)?;
+        self.save_snapshot(&state)?;
         self.log.checkpoint()?;
         self.unchecked_bytes.fetch_sub(bytes, Ordering::Relaxed);
         Ok(())
@@ -39,8 +39,20 @@ impl Partition {
             return Ok(());
         }
         self.log.sync()?;
-        snapshots::save(&*self.storage, &self.dir, &self.log, &state)?;
+        self.save_snapshot(&state)?;
         self.log.close()
+    }
+
+    fn save_snapshot(&self, state: &Producers) -> Result<(), LogError> {
+        let _beside = self.beside();
+        if self.is_gone() {
+            return Err(LogError::Closed);
+        }
+        snapshots::save(&*self.storage, &self.dir, &self.log, state)
+    }
+
+    pub(super) fn beside(&self) -> MutexGuard<'_, ()> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets producers that have been silent for `idle_ms`.

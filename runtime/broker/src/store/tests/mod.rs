@@ -142,6 +142,35 @@ fn a_topic_is_deleted_and_made_again_at_once() {
     assert!(matches!(fixture.store().delete_topic("b"), Err(TopicError::Unknown(_))));
 }
 
+/// A deleted partition's checkpoint that was still under way wrote its files by their names, into the directory of the
+/// next topic of the same name, whose next start then believed in records it never had. Now a deletion waits for what is
+/// under way, and nothing is written by name after it.
+#[test]
+fn what_is_left_of_a_deleted_topic_writes_nothing_into_the_next_one() {
+    let mut fixture = Fixture::new();
+    let old = fixture.topic("a", 1, &[]).partition(0).unwrap();
+    for sequence in 0..5 {
+        old.append(&idempotent(1, sequence, &["old"]), Origin::Client).unwrap();
+    }
+    fixture.store().delete_topic("a").unwrap();
+    let new = fixture.topic("a", 1, &[]).partition(0).unwrap();
+    new.append(&batch_of(&["new"]), Origin::Client).unwrap();
+    assert!(matches!(old.checkpoint(), Err(LogError::Closed)));
+    assert!(matches!(old.log().checkpoint(), Err(LogError::Closed)));
+    assert!(old.close().is_err());
+    old.log().sync().unwrap();
+    let names = Disk.list(new.dir()).unwrap();
+    assert!(
+        !names.iter().any(|name| name.ends_with(".snapshot") || name.ends_with("checkpoint")),
+        "{names:?}"
+    );
+    drop((old, new));
+    fixture.reopen();
+    let partition = fixture.store().partition("a", 0).unwrap();
+    assert_eq!(partition.offsets().high_watermark, 1);
+    assert_eq!(values(&partition, 0), ["new"]);
+}
+
 /// What a crash leaves between the steps of a change is cleared away, and what belongs to nobody stays.
 #[test]
 fn leftovers_are_cleared_and_strangers_left_alone() {
