@@ -84,6 +84,15 @@ fn a_topic_that_nobody_reads() {
     );
 }
 
+/// The topic answers for what a channel in memory holds, until it is delivered.
+#[test]
+fn memory_behind_a_reader_holds_a_claim_and_behind_a_file_it_does_not() {
+    let head = "deliver at_least_once\ntopic clicks { partitions: 3 }\nchannel buf = memory\n\
+                sink kept = files \"/d\"\ntail \"a\" -> clicks\nbuf -> kept\n";
+    silent(&format!("{head}clicks as keeper -> buf\nclicks as looker -> store \"x\""));
+    gives(&format!("{head}clicks as keeper -> buf\ntail \"b\" -> buf"), &["F0601 buf"]);
+}
+
 #[test]
 fn failures_need_a_place_only_where_each_event_counts() {
     let text = |claim: &str, more: &str| {
