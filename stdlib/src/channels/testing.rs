@@ -105,6 +105,8 @@ pub fn events(batches: &[Batch]) -> Vec<Event> {
 /// What was heard of the puts of a driver.
 #[derive(Default)]
 struct Heard {
+    /// How often the world has ended: what is heard of earlier ones does not count.
+    world: u64,
     done: BTreeSet<u64>,
     lost: BTreeSet<u64>,
 }
@@ -141,10 +143,14 @@ impl Driver {
     fn batch(&mut self) -> Batch {
         let count = 1 + self.random.below(20);
         let (from, heard) = (self.next, self.heard.clone());
+        let world = self.heard.lock().unwrap().world;
         self.next += count;
         let mut batch = numbered(from, count);
         batch.ack = Ack::new(move |outcome| {
             let mut heard = heard.lock().unwrap();
+            if heard.world != world {
+                return;
+            }
             match outcome {
                 Outcome::Delivered => heard.done.extend(from..from + count),
                 Outcome::Lost => heard.lost.extend(from..from + count),
@@ -204,6 +210,11 @@ impl Driver {
                 _ => {}
             }
         }
+    }
+
+    /// The machine is about to crash: threads of the channel that go on behind that have nobody to tell anything.
+    pub fn stop_listening(&self) {
+        self.heard.lock().unwrap().world += 1;
     }
 
     fn commit(&mut self, taken: Vec<u64>) {
