@@ -3,6 +3,7 @@
 
 mod classic;
 mod consumer;
+mod disk;
 mod offsets;
 mod simulation;
 
