@@ -24,7 +24,7 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// From this version on several coordinators are asked for at once.
 const COORDINATORS_FROM: i16 = 4;
-/// From this version on a group that is not there has its own code instead of the state `Dead`.
+/// From this version on a client may ask what it is allowed to do with a group.
 const OPERATIONS_FROM: i16 = 3;
 /// What one may do with a group, as bits by Kafka's numbers of operations.
 const GROUP_OPERATIONS: [Operation; 3] = [Operation::Read, Operation::Delete, Operation::Describe];
