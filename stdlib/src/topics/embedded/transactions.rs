@@ -38,7 +38,7 @@ pub async fn open(broker: &Arc<Broker>, name: &str) -> Result<Arc<dyn Transactio
     Ok(Arc::new(Handle { calls, next: std::sync::atomic::AtomicU64::new(0) }))
 }
 
-async fn serve(mut owner: LocalTransactions, mut calls: mpsc::Receiver<Call>) {
+async fn serve(owner: LocalTransactions, mut calls: mpsc::Receiver<Call>) {
     let mut next = calls.recv().await;
     while let Some(call) = next.take() {
         let Call::Begin(number, answer) = call else {
@@ -67,7 +67,7 @@ async fn serve(mut owner: LocalTransactions, mut calls: mpsc::Receiver<Call>) {
 
 /// Serves one transaction until it ends; gives the call that is not its own.
 async fn within(
-    mut transaction: LocalTransaction<'_>,
+    mut transaction: LocalTransaction,
     number: u64,
     calls: &mut mpsc::Receiver<Call>,
 ) -> Option<Call> {
