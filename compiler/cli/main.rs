@@ -4,9 +4,11 @@
 //! stdout, everything else to stderr, and a closed pipe is not a failure.
 
 mod check;
+mod cluster;
 mod explain;
 mod fmt;
 mod graph;
+mod group;
 mod list;
 mod machine_code;
 mod output;
@@ -17,6 +19,8 @@ mod secrets;
 mod show;
 mod state;
 mod status;
+mod table;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -46,6 +50,10 @@ enum Command {
     Graph(graph::Arguments),
     /// Rewrite files in the one style
     Fmt(fmt::Arguments),
+    /// Topics of a cluster: list, show, create, delete, peek
+    Topic(topic::Arguments),
+    /// Groups of readers: list, show, seek
+    Group(group::Arguments),
     /// List the kinds and functions of the library
     List(list::Arguments),
     /// Show one kind or function with its settings
@@ -93,6 +101,8 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
+        Command::Topic(arguments) => topic::run(&arguments),
+        Command::Group(arguments) => group::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

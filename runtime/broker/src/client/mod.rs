@@ -1,7 +1,9 @@
 //! A small Kafka client: one connection, requests pipelined on it. For the command line, tests and benchmarks; used
 //! against other brokers too, so it agrees on versions with whoever it talks to and believes no length it reads.
 
+mod admin;
 mod authentication;
+mod peek;
 mod records;
 mod stream;
 
@@ -20,7 +22,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Req
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+pub use admin::{Admin, GroupInfo, PartitionInfo, Place, TopicInfo};
 pub use authentication::{Login, LoginMechanism};
+pub use peek::PeekedRecord;
 pub use records::{FetchFrom, Fetched, Produced};
 pub use stream::ClientTls;
 
@@ -77,6 +81,8 @@ pub enum ClientError {
     Encode(String),
     #[error("login failed: {0}")]
     Login(String),
+    #[error("the broker refuses: {0}")]
+    Refused(String),
     #[error("the broker answers {}", name(*.0))]
     Answer(i16),
 }

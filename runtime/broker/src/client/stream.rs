@@ -20,6 +20,34 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
+impl ClientTls {
+    /// TLS that trusts the authorities in a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or that has no certificate.
+    pub fn trusting(authorities: &std::path::Path) -> Result<ClientTls, String> {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject;
+        let mut roots = rustls::RootCertStore::empty();
+        let certificates = CertificateDer::pem_file_iter(authorities).map_err(|error| error.to_string())?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| error.to_string())?;
+            roots.add(certificate).map_err(|error| error.to_string())?;
+        }
+        if roots.is_empty() {
+            return Err("it has no certificate".to_owned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(ClientTls { config: Arc::new(config), server_name: None })
+    }
+}
+
 pub(super) async fn connect(config: &ClientConfig) -> Result<(Read, Write), ClientError> {
     let failed = |reason: String| ClientError::Connect { address: config.address.clone(), reason };
     let stream = TcpStream::connect(&config.address).await.map_err(|error| failed(error.to_string()))?;
