@@ -10,8 +10,7 @@ from support.aio import async_case, consumer, producer, read, record, topic, val
 @async_case
 async def many_records():
     of = await topic("many", partitions=3)
-    # Pure Python: a tenth of what the others write.
-    sent = numbered(RECORDS // 10)
+    sent = numbered(RECORDS)
     async with producer(max_batch_size=65536) as writer:
         waiting = [await writer.send(of, value, partition=i % 3) for i, value in enumerate(sent)]
         for one in waiting:

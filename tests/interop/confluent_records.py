@@ -3,7 +3,7 @@
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, TopicPartition
 
-from support import COMPRESSIONS, PATIENCE, RECORDS, case, eventually, fails, fingerprint, holds, name
+from support import COMPRESSIONS, LONG, PATIENCE, RECORDS, case, eventually, fails, fingerprint, holds, name
 from support import number, numbered, run, same, sample
 from support.confluent import consumer, keep_trying, producer, read, record, topic, values, write
 
@@ -20,7 +20,7 @@ def many_records():
             lambda: writer.produce(of, value, value[:11], on_delivery=lambda e, _: e and refused.append(e)),
         )
         writer.poll(0)
-    same(writer.flush(PATIENCE * 2), 0, "what was not confirmed")
+    same(writer.flush(LONG), 0, "what was not confirmed")
     same(refused, [], "what was refused")
     got = read(of, range(3), RECORDS)
     same(len(got), RECORDS, "the number of records")

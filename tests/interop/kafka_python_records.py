@@ -4,7 +4,7 @@
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from support import COMPRESSIONS, PATIENCE, RECORDS, case, eventually, fails, fingerprint, holds, name, number
+from support import COMPRESSIONS, LONG, PATIENCE, RECORDS, case, eventually, fails, fingerprint, holds, name, number
 from support import numbered, run, same, sample
 from support.kafka_python import consumer, producer, read, record, topic, values, write
 
@@ -13,11 +13,10 @@ from support.kafka_python import consumer, producer, read, record, topic, values
 def many_records():
     of = topic("many", partitions=3)
     writer = producer(batch_size=65536)
-    # Pure Python: a tenth of what the others write.
-    sent = numbered(RECORDS // 10)
+    sent = numbered(RECORDS)
     for i, value in enumerate(sent):
         writer.send(of, value, value[:11], partition=i % 3)
-    writer.flush(PATIENCE * 2)
+    writer.flush(LONG)
     got = read(of, range(3), len(sent))
     same(len(got), len(sent), "the number of records")
     same(fingerprint(values(got)), fingerprint(sent), "the sum of what was read")

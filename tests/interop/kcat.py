@@ -4,12 +4,12 @@
 import json
 import subprocess
 
-from support import BROKER, COMPRESSIONS, PATIENCE, RECORDS, case, fails, fingerprint, holds, name, numbered, run, same
+from support import BROKER, COMPRESSIONS, LONG, RECORDS, case, fails, fingerprint, holds, name, numbered, run, same
 
 
 def kcat(*arguments, input=None, check=True):
     done = subprocess.run(
-        ["kcat", "-b", BROKER, *arguments], input=input, capture_output=True, timeout=PATIENCE * 2, check=False
+        ["kcat", "-b", BROKER, *arguments], input=input, capture_output=True, timeout=LONG, check=False
     )
     if check and done.returncode != 0:
         raise RuntimeError(f"kcat {' '.join(arguments)}: {done.stderr.decode()}")

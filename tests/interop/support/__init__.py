@@ -17,11 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 #: host:port of the broker's first listener.
 BROKER = os.environ.get("FLOW_INTEROP_BROKER", "127.0.0.1:9092")
 #: Records of the long cases.
-RECORDS = int(os.environ.get("FLOW_INTEROP_RECORDS", "30000"))
+RECORDS = int(os.environ.get("FLOW_INTEROP_RECORDS", "50000"))
 #: Every compression that record batches know.
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 #: Seconds that something may take that the broker owes at once; loaded machines are slow.
 PATIENCE = 30
+#: Seconds that the long cases may take: pure Python writes and reads a few thousand records in one.
+LONG = PATIENCE * 3 + RECORDS // 1000
 
 #: A record as it is written and must be read: bytes or None; headers a list of pairs; timestamp in ms.
 Record = namedtuple("Record", "key value headers timestamp")

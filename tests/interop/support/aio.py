@@ -6,7 +6,7 @@ import functools
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from support import BROKER, PATIENCE, Record, case, name
+from support import BROKER, LONG, Record, case, name
 
 
 def async_case(function):
@@ -15,7 +15,7 @@ def async_case(function):
     @case
     @functools.wraps(function)
     def body():
-        asyncio.run(asyncio.wait_for(function(), PATIENCE * 3))
+        asyncio.run(asyncio.wait_for(function(), LONG))
 
     return body
 

@@ -5,7 +5,7 @@ import time
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from support import BROKER, PATIENCE, Record, name
+from support import BROKER, LONG, PATIENCE, Record, name
 
 
 #: One for all: what one that is dropped was asked is given up.
@@ -85,7 +85,7 @@ def read(of, partitions, count, start=0, **settings):
     reader = consumer(enable_partition_eof=True, **settings)
     reader.assign([TopicPartition(of, part, start) for part in partitions])
     found, ends = [], set()
-    end = time.monotonic() + PATIENCE * 2
+    end = time.monotonic() + LONG
     while len(found) < count and len(ends) < len(partitions):
         if time.monotonic() > end:
             raise AssertionError(f"{len(found)} of {count} records came")

@@ -4,7 +4,7 @@ import time
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from support import BROKER, PATIENCE, Record, name
+from support import BROKER, LONG, PATIENCE, Record, name
 
 
 def admin():
@@ -46,7 +46,7 @@ def read(of, partitions, count, start=0, **settings):
     for part in parts:
         reader.seek(part, start)
     ends = reader.end_offsets(parts)
-    found, end = [], time.monotonic() + PATIENCE * 2
+    found, end = [], time.monotonic() + LONG
     while len(found) < count and any(reader.position(part) < ends[part] for part in parts):
         if time.monotonic() > end:
             raise AssertionError(f"{len(found)} of {count} records came")
