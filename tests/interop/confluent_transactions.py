@@ -3,10 +3,11 @@
 
 import subprocess
 import sys
+import time
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from support import BROKER, PATIENCE, RECORDS, case, eventually, fails, holds, name, number, numbered, run, same
+from support import BROKER, LONG, PATIENCE, RECORDS, case, eventually, fails, holds, name, number, numbered, run, same
 from support.confluent import consumer, producer, read, topic, values
 
 
@@ -88,7 +89,9 @@ def consume_transform_produce():
         reader.subscribe([source])
         writer = transactional(f"{group}-txn")
         turn, done = 0, 0
+        end = time.monotonic() + LONG
         while True:
+            holds(time.monotonic() < end, f"run {run_of} ends: {done} of {count} done")
             batch = [message for message in reader.consume(100, 1) if message.error() is None]
             if not batch:
                 lag = [

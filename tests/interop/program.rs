@@ -15,7 +15,7 @@ use crate::broker::{Broker, Kind};
 use crate::clients::Clients;
 
 /// Nothing takes this long unless it hangs; the million records of a long run included.
-const PATIENCE: Duration = Duration::from_secs(1500);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Lines of a log that are shown when something failed.
 const LINES_SHOWN: usize = 60;
