@@ -3,9 +3,6 @@
 //!
 //! It must not know flows, plans or the language.
 
-// Words of the contract that no handler uses yet.
-#![allow(dead_code)]
-
 mod api;
 mod broker;
 pub mod client;
@@ -22,7 +19,6 @@ pub use broker::{Broker, StartError};
 pub use config::{
     AuthorizerConfig, BrokerConfig, Limits, ListenerConfig, TlsConfig, TopicDefaults, UserConfig,
 };
-pub use groups::{GroupAssignor, GroupError, GroupEvent, GroupLag, GroupReader, GroupSettings, GroupSummary};
 pub use local::{LocalError, LocalPartition, LocalRead, LocalTopic, readable};
 pub use members::{Assignor, Joining, LocalMember, MemberError};
 pub use transactions::{GroupOffsets, LocalTransaction, LocalTransactions, TransactionError};

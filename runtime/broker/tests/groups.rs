@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Client, start_with};
-use flow_broker::{
-    Broker, BrokerConfig, GroupAssignor, GroupError, GroupEvent, GroupReader, GroupSettings, LocalTopic,
-};
+use flow_broker::{Broker, BrokerConfig, LocalTopic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_commit_request::{
@@ -260,90 +258,4 @@ async fn a_member_of_the_new_protocol_is_given_a_topic_that_is_made_later() {
         .await;
     assert_eq!(described.groups[0].members[0].assignment.topic_partitions[0].topic_name.as_str(), "t");
     assert_eq!(described.groups[1].error_code, ResponseError::GroupIdNotFound.code());
-}
-
-fn settings(assignor: GroupAssignor) -> GroupSettings {
-    GroupSettings { heartbeat_interval_ms: 20, assignor, ..GroupSettings::default() }
-}
-
-async fn assigned(reader: &mut GroupReader) -> Vec<(String, i32)> {
-    loop {
-        match reader.next().await {
-            Some(GroupEvent::Assigned(partitions)) => return partitions,
-            Some(_) => {}
-            None => panic!("no member any more: {:?}", reader.error()),
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn readers_of_this_process_share_their_topics_and_commit() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = broker_with(&dir, &[("t", 3), ("u", 3)]).await;
-    for assignor in [GroupAssignor::Range, GroupAssignor::RoundRobin, GroupAssignor::Sticky] {
-        let name = format!("group-{}", assignor.name());
-        let topics = || vec!["t".to_owned(), "u".to_owned()];
-        let mut first = broker.join_group(&name, topics(), settings(assignor));
-        assert_eq!(assigned(&mut first).await.len(), 6);
-        let mut second = broker.join_group(&name, topics(), settings(assignor));
-        assert!(matches!(first.next().await, Some(GroupEvent::Revoked(partitions)) if partitions.len() == 6));
-        // What was done with the partitions can still be committed.
-        first.commit(&BTreeMap::from([(("t".to_owned(), 0), 5)])).await.unwrap();
-        let (of_first, of_second) = tokio::join!(assigned(&mut first), assigned(&mut second));
-        assert!(of_first.len() >= 2 && of_second.len() >= 2, "{of_first:?} {of_second:?}");
-        let all: BTreeSet<_> = of_first.into_iter().chain(of_second).collect();
-        assert_eq!(all.len(), 6);
-        assert_eq!(broker.committed(&name, "t", 0).await.unwrap(), Some(5));
-        first.leave().await;
-        assert!(matches!(second.next().await, Some(GroupEvent::Revoked(_))));
-        assert_eq!(assigned(&mut second).await.len(), 6);
-        second.leave().await;
-        broker.commit_offsets(&name, &BTreeMap::from([(("u".to_owned(), 1), 0)])).await.unwrap();
-        let lag = broker.group_lag(&name).await.unwrap();
-        assert_eq!(
-            lag.iter().map(|one| (one.committed, one.lag())).collect::<Vec<_>>(),
-            [(5, Some(0)), (0, Some(0))]
-        );
-    }
-    let states: BTreeSet<String> =
-        broker.list_groups().await.unwrap().into_iter().map(|group| group.state).collect();
-    assert_eq!(states, BTreeSet::from(["Empty".to_owned()]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_leads_assigns_partitions_that_are_made_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = broker_with(&dir, &[("t", 1)]).await;
-    let mut reader = broker.join_group("g", vec!["t".to_owned()], settings(GroupAssignor::Range));
-    assert_eq!(assigned(&mut reader).await.len(), 1);
-    let grown = LocalTopic { name: "t".into(), partitions: 4, settings: BTreeMap::new(), keep: false };
-    broker.open_topic(grown).await.unwrap();
-    assert_eq!(assigned(&mut reader).await.len(), 4);
-    let refused = broker.commit_offsets("g", &BTreeMap::from([(("t".to_owned(), 0), 1)])).await;
-    assert_eq!(refused, Err(GroupError::Rebalanced { group: "g".into() }));
-    reader.leave().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn commits_made_side_by_side_are_all_there_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = broker_with(&dir, &[("t", 4)]).await;
-    let mut running = tokio::task::JoinSet::new();
-    for number in 0..200i64 {
-        let broker = Arc::clone(&broker);
-        running.spawn(async move {
-            let offsets = BTreeMap::from([(("t".to_owned(), (number % 4) as i32), number)]);
-            broker.commit_offsets(&format!("g{}", number / 4), &offsets).await
-        });
-    }
-    while let Some(done) = running.join_next().await {
-        done.unwrap().unwrap();
-    }
-    end(broker).await;
-    let broker = start_with(dir.path(), at_once).await;
-    for number in 0..200i64 {
-        let found = broker.committed(&format!("g{}", number / 4), "t", (number % 4) as i32).await.unwrap();
-        assert_eq!(found, Some(number));
-    }
-    assert_eq!(broker.list_groups().await.unwrap().len(), 50);
 }

@@ -33,7 +33,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes, VersionRange};
 
 use crate::broker::Broker;
-use crate::security::{Operation, Principal, Resource, ResourceType};
+use crate::security::{Operation, Principal, Resource};
 use crate::wire::{Listener, Session, shape};
 
 pub(crate) use sasl::bare_token;
@@ -162,7 +162,6 @@ pub(crate) type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
 /// Where a request comes from, and how it is to be answered.
 #[derive(Clone)]
 pub(crate) struct Call {
-    pub key: i16,
     pub version: i16,
     pub client_id: Option<StrBytes>,
     pub principal: Principal,
@@ -176,16 +175,6 @@ impl Call {
     /// Whether the caller may do `operation` on `resource`. Cheap when no authorizer is configured.
     pub(crate) fn allows(&self, broker: &Broker, operation: Operation, resource: Resource<'_>) -> bool {
         broker.security.allows(&self.principal, self.peer.ip(), operation, resource)
-    }
-
-    /// Whether there may be a resource of this type on which the caller may do `operation`.
-    pub(crate) fn allows_any(
-        &self,
-        broker: &Broker,
-        operation: Operation,
-        resource_type: ResourceType,
-    ) -> bool {
-        broker.security.allows_any(&self.principal, self.peer.ip(), operation, resource_type)
     }
 
     /// The bits of what the caller may do on `resource` (KIP-430), for answers that report them.

@@ -8,11 +8,9 @@ mod codec;
 mod consumer;
 mod host;
 mod journal;
-mod local;
 mod offsets;
 mod records;
 mod shard;
-mod subscription;
 mod timers;
 
 #[cfg(test)]
@@ -23,9 +21,7 @@ use std::sync::Arc;
 use kafka_protocol::protocol::StrBytes;
 
 pub(crate) use host::Groups;
-pub use local::{GroupError, GroupEvent, GroupLag, GroupReader, GroupSettings, GroupSummary};
 pub(crate) use shard::{Reply, Request};
-pub use subscription::GroupAssignor;
 
 /// Partitions of `__consumer_offsets`; a group belongs to the one its name hashes to.
 pub const OFFSETS_PARTITIONS: i32 = 50;

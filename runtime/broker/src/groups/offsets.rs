@@ -538,6 +538,7 @@ fn code(result: Result<(), ResponseError>) -> i16 {
 
 /// For tests and for the host: the offset of one partition of a group.
 impl Shard {
+    #[cfg(test)]
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&OffsetValue> {
         self.groups.get(group)?.offsets.get(topic, partition)
     }

@@ -73,10 +73,6 @@ impl Alarm {
         }
     }
 
-    pub fn is_set(&self) -> bool {
-        self.at_ms != NEVER
-    }
-
     pub fn cancel(&mut self) {
         self.at_ms = NEVER;
     }

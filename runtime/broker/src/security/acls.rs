@@ -128,10 +128,6 @@ impl Acls {
         all
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.count
-    }
-
     /// False: it was there already.
     pub(crate) fn insert(&mut self, acl: Acl) -> bool {
         let (kind, name) = (acl.resource_type, acl.name.clone());

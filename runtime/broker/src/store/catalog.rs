@@ -182,10 +182,6 @@ impl Catalog {
         &self.storage
     }
 
-    pub(crate) fn committer(&self) -> &Arc<Committer> {
-        &self.committer
-    }
-
     /// Says whether a topic could be made: all that [`Catalog::create_topic`] checks. Gives its number of partitions.
     pub(crate) fn check_new_topic(&self, new: &NewTopic) -> Result<i32, TopicError> {
         names::check_topic_name(&new.name).map_err(TopicError::Name)?;

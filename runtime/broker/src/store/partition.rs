@@ -5,13 +5,12 @@
 
 mod upkeep;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use flow_log::batch::{self, Header};
 use flow_log::{Append, Committer, Log, LogError, Slice, Storage};
-use uuid::Uuid;
 
 use super::clock::now_ms;
 use super::configs::TopicSettings;
@@ -26,9 +25,8 @@ const FIRST_LEADER_EPOCH: i32 = 0;
 /// A partition of a topic.
 pub(crate) struct Partition {
     pub(crate) topic: Arc<str>,
-    pub(crate) topic_id: Uuid,
     pub(crate) index: i32,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     storage: Arc<dyn Storage>,
     log: Arc<Log>,
     committer: Arc<Committer>,
@@ -96,7 +94,6 @@ pub(crate) struct Offsets {
 /// What a partition is opened with.
 pub(crate) struct Opening {
     pub(crate) topic: Arc<str>,
-    pub(crate) topic_id: Uuid,
     pub(crate) index: i32,
     pub(crate) dir: PathBuf,
     pub(crate) storage: Arc<dyn Storage>,
@@ -107,7 +104,7 @@ pub(crate) struct Opening {
 impl Partition {
     /// Opens the log and rebuilds the state of its producers from the newest usable snapshot and the batches after it.
     pub(crate) fn open(opening: Opening) -> Result<Partition, LogError> {
-        let Opening { topic, topic_id, index, dir, storage, committer, settings } = opening;
+        let Opening { topic, index, dir, storage, committer, settings } = opening;
         let (log, recovery) = Log::open(Arc::clone(&storage), &dir, settings.log_config())?;
         tracing::debug!(topic = &*topic, partition = index, ?recovery, "opened");
         let mut producers = snapshots::load(&*storage, &dir, &log, now_ms());
@@ -118,7 +115,6 @@ impl Partition {
         let leader_epoch = log.latest_epoch().max(FIRST_LEADER_EPOCH);
         Ok(Partition {
             topic,
-            topic_id,
             index,
             dir,
             storage,
@@ -347,10 +343,6 @@ impl Partition {
 
     pub(crate) fn log(&self) -> &Arc<Log> {
         &self.log
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Bytes in all its segments.

@@ -244,7 +244,6 @@ impl Connection {
                 None => return Err(Closed::Unauthenticated { api: api.name }),
             };
             let call = Call {
-                key: start.key,
                 version: start.version,
                 client_id,
                 principal,

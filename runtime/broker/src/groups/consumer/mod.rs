@@ -20,8 +20,6 @@ use super::shard::{Context, Topics};
 use super::text;
 use super::timers::{Alarm, Key};
 
-pub(super) use assign::{Assignor, Wish, assign};
-
 /// The member epoch of a static member that is away and coming back.
 const AWAY_EPOCH: i32 = -2;
 /// The member type that ConsumerGroupDescribe 1 gives for members of this protocol.

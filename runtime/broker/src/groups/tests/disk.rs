@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flow_log::testing::{Rng, SimStorage};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::groups::GroupError;
+use crate::groups::shard::{Reply, Request};
+use crate::groups::{Caller, text};
 
 const GROUPS: u64 = 7;
 
@@ -22,12 +28,47 @@ fn group(number: u64) -> String {
     format!("g{number}")
 }
 
-async fn commit(broker: &Broker, number: u64, offset: i64) -> Result<(), GroupError> {
-    broker.commit_offsets(&group(number), &BTreeMap::from([(("t".to_owned(), 0), offset)])).await
+/// The error code of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Refused(i16);
+
+async fn ask(broker: &Broker, group: &str, request: Request) -> Result<Reply, Refused> {
+    let caller = Caller { client_id: Arc::from(""), host: Arc::from("/test"), version: 9 };
+    broker.groups.request(group, caller, request).await.map_err(|error| Refused(error.code()))
 }
 
-async fn committed(broker: &Broker, number: u64) -> Result<Option<i64>, GroupError> {
-    broker.committed(&group(number), "t", 0).await
+/// Commits as a reader that is no member.
+async fn commit(broker: &Broker, number: u64, offset: i64) -> Result<(), Refused> {
+    let partition =
+        OffsetCommitRequestPartition::default().with_committed_offset(offset).with_committed_leader_epoch(-1);
+    let topic =
+        OffsetCommitRequestTopic::default().with_name(TopicName(text("t"))).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(&group(number))))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let Reply::Commit(answer) = ask(broker, &group(number), Request::Commit(request)).await? else {
+        panic!("another answer");
+    };
+    match answer.topics[0].partitions[0].error_code {
+        0 => Ok(()),
+        code => Err(Refused(code)),
+    }
+}
+
+async fn committed(broker: &Broker, number: u64) -> Result<Option<i64>, Refused> {
+    let asked = OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(text(&group(number))))
+        .with_member_epoch(-1)
+        .with_topics(None);
+    let request = Request::Fetch { group: asked, require_stable: false };
+    let Reply::Fetch(answer) = ask(broker, &group(number), request).await? else {
+        panic!("another answer");
+    };
+    match answer.error_code {
+        0 => Ok(answer.topics.first().map(|topic| topic.partitions[0].committed_offset)),
+        code => Err(Refused(code)),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +77,7 @@ async fn a_full_disk_refuses_commits_and_room_heals_it() {
     let broker = start(&disk).await;
     commit(&broker, 0, 5).await.expect("a commit");
     disk.set_space(Some(0));
-    assert!(matches!(commit(&broker, 0, 6).await, Err(GroupError::Failed { .. })));
+    assert!(commit(&broker, 0, 6).await.is_err());
     disk.set_space(None);
     // What was not written is not told either: the group is as the log has it.
     let found = loop {

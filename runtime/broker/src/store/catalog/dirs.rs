@@ -104,7 +104,6 @@ impl Catalog {
         }
         let opening = Opening {
             topic: Arc::clone(&topic),
-            topic_id,
             index,
             dir,
             storage: Arc::clone(&self.storage),

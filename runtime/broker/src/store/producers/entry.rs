@@ -78,10 +78,6 @@ impl Entry {
         self.batches().last().map_or(-1, |batch| batch.last_sequence)
     }
 
-    pub(super) fn last_offset(&self) -> Option<i64> {
-        self.batches().last().map(|batch| batch.last_offset)
-    }
-
     /// The batch with exactly these sequences, if it is still known.
     pub(super) fn find(&self, header: &Header) -> Option<Seen> {
         if header.producer_epoch != self.epoch || header.is_control() {

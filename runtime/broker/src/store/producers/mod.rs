@@ -30,12 +30,6 @@ pub(crate) const PRODUCERS_MAX: usize = 100_000;
 /// with INVALID_TXN_STATE, which a producer answers by aborting.
 pub(crate) const VERIFICATIONS_MAX: usize = 10_000;
 
-/// How long an idle producer is remembered unless configured (`producer.id.expiration.ms`).
-pub(crate) const PRODUCER_ID_EXPIRATION_MS: i64 = 86_400_000;
-
-/// What a transaction may last beyond its largest time-out before it counts as hanging (`LATE_TRANSACTION_BUFFER_MS`).
-const LATE_TRANSACTION_MS: i64 = 300_000;
-
 /// A control batch holds one record of a few bytes; nothing larger is read.
 const MARKER_BYTES_MAX: usize = 4096;
 
@@ -140,14 +134,6 @@ impl Producers {
     /// The offset after the last batch that is reflected here.
     pub(crate) fn end_offset(&self) -> i64 {
         self.end_offset
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// Whether the first batch of a transaction is about to come, so that the coordinator is to be asked. `None`:
@@ -311,11 +297,6 @@ impl Producers {
         self.entries.get(&producer_id).is_some_and(|entry| entry.transaction_start.is_some())
     }
 
-    /// The first offset of the oldest open transaction.
-    pub(crate) fn first_undecided_offset(&self) -> Option<i64> {
-        self.ongoing.keys().next().copied()
-    }
-
     /// The last stable offset for this high watermark: below it every transaction is decided, and its marker is as safe
     /// as its records. A log that begins at `log_start` has nothing to wait for below it.
     pub(crate) fn last_stable_offset(&mut self, high_watermark: i64, log_start: i64) -> i64 {
@@ -377,24 +358,9 @@ impl Producers {
         before - self.entries.len()
     }
 
-    /// Whether the oldest open transaction has seen nothing for longer than any coordinator would leave it open: it
-    /// hangs, and only an operator's WriteTxnMarkers ends it.
-    pub(crate) fn has_late_transaction(&self, now_ms: i64, transaction_timeout_max_ms: i64) -> bool {
-        self.ongoing.values().next().and_then(|id| self.entries.get(id)).is_some_and(|entry| {
-            now_ms.saturating_sub(entry.timestamp)
-                > transaction_timeout_max_ms.saturating_add(LATE_TRANSACTION_MS)
-        })
-    }
-
     /// Every producer known, in no order (`DescribeProducers`).
     pub(crate) fn views(&self) -> impl Iterator<Item = ProducerView> + '_ {
         self.entries.iter().map(|(id, entry)| entry.view(*id))
-    }
-
-    /// The last data offset of each producer: a compaction keeps the batch that holds it, so that the producer is not
-    /// forgotten when the state is rebuilt.
-    pub(crate) fn last_offsets(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
-        self.entries.iter().filter_map(|(id, entry)| entry.last_offset().map(|offset| (*id, offset)))
     }
 
     fn forget_idlest(&mut self) {

@@ -153,7 +153,7 @@ fn clients_write_no_control_batches_and_no_batch_without_its_numbers() {
     assert_eq!(partition.produce(&data(7, -1, 0, 1)), refused);
     assert_eq!(partition.produce(&in_transaction(-1, -1, -1, 1)), refused);
     assert_eq!(partition.produce(&data(-1, -1, -1, 1)), Ok(0));
-    assert!(partition.producers.is_empty());
+    assert!(partition.producers.entries.is_empty());
 }
 
 #[test]
@@ -305,10 +305,10 @@ fn the_idlest_go_when_there_are_too_many() {
         let header = if id == 3 { in_transaction(id, 0, 0, 1) } else { data(id, 0, 0, 1) };
         producers.apply(&header, placed, None);
     }
-    assert_eq!(producers.len(), PRODUCERS_MAX);
+    assert_eq!(producers.entries.len(), PRODUCERS_MAX);
     let id = PRODUCERS_MAX as i64;
     producers.apply(&data(id, 0, 0, 1), Placed { base_offset: id, timestamp: 0, now_ms: id }, None);
-    assert_eq!(producers.len(), PRODUCERS_MAX - PRODUCERS_MAX / 10 + 1);
+    assert_eq!(producers.entries.len(), PRODUCERS_MAX - PRODUCERS_MAX / 10 + 1);
     assert!(producers.is_ongoing(3));
     assert_eq!(producers.check(&data(0, 0, 9, 1), Origin::Client, None, None), Verdict::Append);
     assert!(matches!(producers.check(&data(id, 0, 9, 1), Origin::Client, None, None), Verdict::Refuse(_)));
@@ -321,18 +321,6 @@ fn questions_that_nobody_answers_are_bounded() {
         assert!(producers.start_verification(&in_transaction(id, 0, 0, 1), 0).is_some());
         assert!(producers.verifications.len() <= VERIFICATIONS_MAX);
     }
-}
-
-#[test]
-fn a_transaction_that_nobody_ends_is_noticed() {
-    let mut partition = Partition::default();
-    assert!(!partition.producers.has_late_transaction(i64::MAX, 900_000));
-    assert_eq!(partition.produce(&in_transaction(2, 0, 0, 1)), Ok(0));
-    assert!(!partition.producers.has_late_transaction(900_000 + LATE_TRANSACTION_MS, 900_000));
-    assert!(partition.producers.has_late_transaction(900_001 + LATE_TRANSACTION_MS, 900_000));
-    assert_eq!(partition.producers.expire(i64::MAX, 1), 0);
-    assert_eq!(partition.mark(&end(2, 1), ABORT), Ok(1));
-    assert!(!partition.producers.has_late_transaction(i64::MAX, 900_000));
 }
 
 /// The bytes of a snapshot with one producer, written down from Kafka's schema.

@@ -159,7 +159,7 @@ fn what_is_left_of_a_deleted_topic_writes_nothing_into_the_next_one() {
     assert!(matches!(old.log().checkpoint(), Err(LogError::Closed)));
     assert!(old.close().is_err());
     old.log().sync().unwrap();
-    let names = Disk.list(new.dir()).unwrap();
+    let names = Disk.list(new.dir.as_path()).unwrap();
     assert!(
         !names.iter().any(|name| name.ends_with(".snapshot") || name.ends_with("checkpoint")),
         "{names:?}"
@@ -497,7 +497,7 @@ fn a_partition_of_a_newer_program_is_refused() {
     let partition = fixture.store().partition("a", 0).unwrap();
     partition.append(&batch_of(&["x"]), Origin::Client).unwrap();
     partition.checkpoint().unwrap();
-    let path = partition.dir().join("flow-log-checkpoint");
+    let path = partition.dir.join("flow-log-checkpoint");
     drop(partition);
     fixture.store = None;
     let text = std::fs::read_to_string(&path).unwrap();
@@ -643,13 +643,13 @@ fn a_checkpoint_leaves_little_to_do_for_the_next_start() {
             partition.checkpoint().unwrap();
         }
         assert_eq!(partition.unchecked_bytes(), 0);
-        let names = Disk.list(partition.dir()).unwrap();
+        let names = Disk.list(&partition.dir).unwrap();
         let mut snapshots: Vec<_> = names.iter().filter(|name| name.ends_with(".snapshot")).collect();
         snapshots.sort();
         assert_eq!(snapshots, ["00000000000000000002.snapshot", "00000000000000000003.snapshot"]);
     }
     // The newest snapshot is damaged: the one before it and the log say the same.
-    let dir = fixture.store().partition("a", 0).unwrap().dir().to_owned();
+    let dir = fixture.store().partition("a", 0).unwrap().dir.clone();
     std::fs::write(dir.join("00000000000000000003.snapshot"), b"damaged").unwrap();
     fixture.reopen();
     let partition = fixture.store().partition("a", 0).unwrap();
