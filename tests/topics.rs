@@ -79,6 +79,23 @@ impl Site {
     }
 }
 
+/// How many records a topic of three partitions holds, by the headers of the batches in its logs: base offset, length and
+/// last offset delta lie at bytes 0, 8 and 23. Nothing is deleted and nothing rolled in these tests.
+fn records_of(site: &Site, topic: &str) -> u64 {
+    let of = |partition: u32| -> u64 {
+        let log = format!("state/services/embedded/{topic}-{partition}/00000000000000000000.log");
+        let bytes = fs::read(site.home.path().join(log)).unwrap_or_default();
+        let (mut at, mut next_offset) = (0, 0);
+        while let Some(header) = bytes.get(at..at + 61) {
+            let number = |from: usize| u32::from_be_bytes(header[from..from + 4].try_into().unwrap());
+            next_offset = u64::from_be_bytes(header[..8].try_into().unwrap()) + u64::from(number(23)) + 1;
+            at += 12 + number(8) as usize;
+        }
+        next_offset
+    };
+    (0..3).map(of).sum()
+}
+
 /// Kills again and again while lines flow to `kept.log`; gives how often a line came again.
 fn kill_and_count(name: &str, flow: &str, seed: u64) -> u64 {
     let mut site = Site::new(flow);
@@ -168,6 +185,63 @@ fn killing_a_reader_that_delivers_effectively_once_repeats_nothing() {
     assert_eq!(kept.len() as u64, site.written);
     let again: Vec<&String> = kept.iter().filter(|(_, times)| **times > 1).map(|(line, _)| line).collect();
     assert!(again.is_empty(), "{} lines came again, as `{}`", again.len(), again[0]);
+}
+
+/// What topic `a` got comes out behind topic `b` exactly once. The source repeats after a crash, so records of `a` are
+/// told apart by their place there and not by their line; its log says how many there are.
+#[test]
+fn killing_a_flow_from_topic_to_topic_loses_and_repeats_nothing() {
+    let flow = "flow fill deliver at_least_once {\n  source web = tail \"HERE/in.log\"\n  web -> a\n}\n\
+                deliver effectively_once\nsink kept = files \"HERE/kept.log\" { batch: 700 }\n\
+                topic a { partitions: 3 }\ntopic b { partitions: 3 }\nruntime { data: \"HERE/state\" }\n\
+                interceptor mark { body = \"${header.partition} ${header.offset} ${body}\" }\n\
+                a as mover -> mark -> b\nb as keeper -> kept\n";
+    let mut site = Site::new(flow);
+    let mut random = Random::new(23);
+    for _ in 0..kills() {
+        let running = site.start();
+        site.write(1 + random.below(3_000));
+        let wanted = site.bytes("kept.log") + random.below(100_000);
+        if random.below(4) > 0 {
+            let mut polls = 0;
+            wait_until("it writes, or has nothing left to write", || {
+                polls += 1;
+                site.bytes("kept.log") >= wanted || polls > 1_500
+            });
+        }
+        running.kill();
+    }
+    site.write(1 + random.below(3_000));
+    let last =
+        fs::read_to_string(site.home.path().join("in.log")).unwrap().lines().last().unwrap().to_owned();
+    let running = site.start();
+    let mut seen = 0;
+    wait_until("all of the first topic has arrived", || {
+        let bytes = site.bytes("kept.log");
+        let news = bytes != seen;
+        seen = bytes;
+        if !news {
+            return false;
+        }
+        let kept = site.lines("kept.log");
+        let came = |line: &str| kept.keys().any(|record| record.ends_with(line));
+        kept.len() as u64 >= records_of(&site, "a") && came(&last)
+    });
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(running.wait().success());
+    let kept = site.lines("kept.log");
+    assert_eq!(kept.len() as u64, records_of(&site, "a"), "each record of the first topic, and nothing else");
+    for partition in 0..3 {
+        let of = |line: &&String| line.split(' ').next() == Some(&partition.to_string());
+        let offset = |line: &String| line.split(' ').nth(1).and_then(|offset| offset.parse::<u64>().ok());
+        let mut offsets: Vec<u64> = kept.keys().filter(of).filter_map(offset).collect();
+        offsets.sort_unstable();
+        let gap = (0..).zip(&offsets).find(|(wanted, offset)| wanted != *offset);
+        assert_eq!(gap, None, "partition {partition}: an offset that is missing, and the one in its place");
+    }
+    let again: Vec<&String> = kept.iter().filter(|(_, times)| **times > 1).map(|(line, _)| line).collect();
+    assert!(again.is_empty(), "{} records came again, as `{}`", again.len(), again[0]);
+    println!("topic to topic: {} kills, {} lines, {} records", kills(), site.written, kept.len());
 }
 
 /// Takes requests and keeps their lines, until the test ends.

@@ -166,14 +166,17 @@ impl Reader {
             if reading.is_none() && ready.is_none() && self.open < OPEN_BATCHES_MAX {
                 reading = self.start_reading();
             }
+            // One time for all that is judged in this round: what is not due yet is then slept for below.
+            let now = Instant::now();
+            // Before sending: a batch that waits for the next transaction goes at once, for nothing else may wake it.
+            self.end_transaction(member, sending.is_none(), now).await?;
             if sending.is_none()
-                && self.may_send()
+                && self.may_send(now)
                 && let Some(next) = ready.take()
             {
                 sending = self.start_sending(next, output).await?;
             }
-            self.end_transaction(member, sending.is_none()).await?;
-            if self.leave_until.is_some_and(|until| self.is_left() || until <= Instant::now()) {
+            if self.leave_until.is_some_and(|until| self.is_left() || until <= now) {
                 self.give_up_leaving(member, output).await?;
             }
             let due = self.transaction.as_ref().map(|open| open.due);
@@ -205,7 +208,7 @@ impl Reader {
                         output.idle();
                     }
                 }
-                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some_and(|until| until > Instant::now()) => {}
+                () = sleep_until(until.unwrap_or(now)), if until.is_some_and(|until| until > now) => {}
             }
         }
     }
@@ -286,10 +289,8 @@ impl Reader {
     }
 
     /// A transaction that is due takes no more.
-    fn may_send(&self) -> bool {
-        self.transaction
-            .as_ref()
-            .is_none_or(|open| open.due > Instant::now() && open.batches < TRANSACTION_BATCHES_MAX)
+    fn may_send(&self, now: Instant) -> bool {
+        self.transaction.as_ref().is_none_or(|open| open.due > now && open.batches < TRANSACTION_BATCHES_MAX)
     }
 
     async fn start_sending(
@@ -431,13 +432,18 @@ impl Reader {
     }
 
     /// Ends a transaction that is due (or must be, because partitions go) once all of it is delivered.
-    async fn end_transaction(&mut self, member: &mut dyn Member, sent: bool) -> Result<(), SourceError> {
+    async fn end_transaction(
+        &mut self,
+        member: &mut dyn Member,
+        sent: bool,
+        now: Instant,
+    ) -> Result<(), SourceError> {
         let leaving = self.leave_until.is_some();
         let Some(open) = &mut self.transaction else { return Ok(()) };
         if leaving {
-            open.due = open.due.min(Instant::now());
+            open.due = open.due.min(now);
         }
-        if self.open > 0 || !sent || self.may_send() {
+        if self.open > 0 || !sent || self.may_send(now) {
             return Ok(());
         }
         let Some(open) = self.transaction.take() else { return Ok(()) };

@@ -371,3 +371,37 @@ async fn events_and_position_move_in_one_transaction() {
     assert_eq!(fake.lock().transactions, ["begin", "abort", "begin", "commit"]);
     assert_eq!(fake.copied(), ["a", "b"]);
 }
+
+/// What was read while a transaction was ending lay there for ever: it waits for the next transaction, and once the one
+/// before it had ended nothing woke the reader. A flow from topic to topic stood still, mostly after a start, when much is
+/// to be read at once.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_next_transaction_goes_when_the_one_before_ends() {
+    let fake = Fake::new(1);
+    put_in(&fake, &["a"]);
+    let collected = Arc::new(Collected::default());
+    let (_stopping, stop) = stop();
+    let mut source = reader(&fake, json!({ "transactional": true }));
+    let looking = async {
+        until("the first is read", || collected.bodies() == ["a"]).await;
+        // The transaction is due by now, and open until the first is delivered.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        put_in(&fake, &["b"]);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!((collected.bodies(), fake.lock().transactions.clone()), (vec!["a".into()], vec!["begin"]));
+        for body in ["b", "c"] {
+            for batch in std::mem::take(&mut *collected.batches.lock().unwrap()) {
+                batch.ack.done();
+            }
+            if body == "c" {
+                put_in(&fake, &["c"]);
+            }
+            until("the next is read", || collected.bodies().last().is_some_and(|last| last == body)).await;
+        }
+        assert!(fake.lock().transactions.starts_with(&["begin", "commit", "begin"]));
+    };
+    tokio::select! {
+        _ = source.run(collected.output(), stop) => unreachable!("nobody stops it"),
+        () = looking => {}
+    }
+}
