@@ -12,8 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use flow_agent::{Context, Fault, Service, StartingService, decode_settings};
 use flow_broker::{
-    Broker, BrokerConfig, ListenerConfig, LocalError, LocalPartition, LocalTopic, StartError, TlsConfig,
-    TopicDefaults, UserConfig,
+    AuthorizerConfig, Broker, BrokerConfig, ListenerConfig, LocalError, LocalPartition, LocalTopic,
+    StartError, TlsConfig, TopicDefaults, UserConfig,
 };
 use flow_plan::Settings;
 use flow_plan::batch::Arena;
@@ -52,6 +52,7 @@ struct EmbeddedSettings {
     #[serde(rename = "session")]
     _session: IgnoredAny,
     users: BTreeMap<String, SecretSetting>,
+    super_users: Vec<String>,
     tls: bool,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -68,6 +69,14 @@ async fn start(settings: &EmbeddedSettings, context: &Context) -> Result<Embedde
     config.topics = TopicDefaults { partitions: 1, settings: given.collect() };
     for (name, password) in &settings.users {
         config.users.push(UserConfig { name: name.clone(), password: context.secret(password)? });
+    }
+    if !settings.super_users.is_empty() {
+        if let Some(stranger) = settings.super_users.iter().find(|name| !settings.users.contains_key(*name)) {
+            let message = format!("super user `{stranger}` is none of the `users`");
+            return Err(Fault::new(message).setting("super_users"));
+        }
+        let super_users = settings.super_users.iter().map(|name| format!("User:{name}")).collect();
+        config.authorizer = Some(AuthorizerConfig { super_users, allow_everyone_without_acl: false });
     }
     let tls = tls(settings)?;
     let listener = |address: SocketAddr| {
