@@ -10,7 +10,7 @@ mod logs;
 #[allow(dead_code, reason = "only a part of it is needed")]
 mod process;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,6 +22,9 @@ use process::{Running, flowc, wait_until};
 
 /// Kills in the short form.
 const KILLS: u64 = 6;
+
+/// Lines that a reader has before it for each kill: more than it reads until then.
+const LINES_PER_KILL: u64 = 3_500;
 
 fn kills() -> u64 {
     std::env::var("FLOW_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS)
@@ -152,17 +155,11 @@ fn killing_a_reader_that_delivers_effectively_once_repeats_nothing() {
     let reading = "deliver effectively_once\nsink kept = files \"HERE/kept.log\" { batch: 700 }\n\
                    topic lines { partitions: 3 }\nruntime { data: \"HERE/state\" }\nlines as keeper -> kept\n";
     let mut site = Site::new(filled);
-    site.write(20_000);
+    // Enough for every kill to find it at work.
+    site.write(kills() * LINES_PER_KILL);
     let running = site.start();
-    let log = |site: &Site| -> u64 {
-        let of = |partition: u32| {
-            let name = format!("state/services/embedded/lines-{partition}/00000000000000000000.log");
-            site.bytes(&name)
-        };
-        (0..3).map(of).sum()
-    };
-    let size = site.bytes("in.log");
-    wait_until("all lines are in the topic", || log(&site) > size);
+    // By records: the bytes of the log are more than those of the lines long before all of them are there.
+    wait_until("all lines are in the topic", || records_of(&site, "lines") >= site.written);
     running.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(running.wait().success());
     fs::write(&site.program, reading.replace("HERE", &site.home.path().display().to_string())).unwrap();
@@ -185,6 +182,7 @@ fn killing_a_reader_that_delivers_effectively_once_repeats_nothing() {
     assert_eq!(kept.len() as u64, site.written);
     let again: Vec<&String> = kept.iter().filter(|(_, times)| **times > 1).map(|(line, _)| line).collect();
     assert!(again.is_empty(), "{} lines came again, as `{}`", again.len(), again[0]);
+    println!("reader: {} kills, {} lines, none lost, none came again", kills(), site.written);
 }
 
 /// What topic `a` got comes out behind topic `b` exactly once. The source repeats after a crash, so records of `a` are
@@ -212,8 +210,8 @@ fn killing_a_flow_from_topic_to_topic_loses_and_repeats_nothing() {
         running.kill();
     }
     site.write(1 + random.below(3_000));
-    let last =
-        fs::read_to_string(site.home.path().join("in.log")).unwrap().lines().last().unwrap().to_owned();
+    let input = fs::read_to_string(site.home.path().join("in.log")).unwrap();
+    let last = input.lines().last().unwrap();
     let running = site.start();
     let mut seen = 0;
     wait_until("all of the first topic has arrived", || {
@@ -225,7 +223,7 @@ fn killing_a_flow_from_topic_to_topic_loses_and_repeats_nothing() {
         }
         let kept = site.lines("kept.log");
         let came = |line: &str| kept.keys().any(|record| record.ends_with(line));
-        kept.len() as u64 >= records_of(&site, "a") && came(&last)
+        kept.len() as u64 >= records_of(&site, "a") && came(last)
     });
     running.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(running.wait().success());
@@ -241,6 +239,9 @@ fn killing_a_flow_from_topic_to_topic_loses_and_repeats_nothing() {
     }
     let again: Vec<&String> = kept.iter().filter(|(_, times)| **times > 1).map(|(line, _)| line).collect();
     assert!(again.is_empty(), "{} records came again, as `{}`", again.len(), again[0]);
+    // Behind partition and offset.
+    let lines: HashSet<&str> = kept.keys().filter_map(|record| record.splitn(3, ' ').nth(2)).collect();
+    assert_eq!(input.lines().find(|line| !lines.contains(line)), None, "the first topic did not get it");
     println!("topic to topic: {} kills, {} lines, {} records", kills(), site.written, kept.len());
 }
 
@@ -315,7 +316,7 @@ fn a_destination_that_was_away_is_caught_up_and_the_other_reader_never_notices()
     assert!(running.wait().success());
     let seek = site.lines("seek.log");
     assert_eq!(missing(&site, |line| seek.contains_key(line)), None);
-    let lake: std::collections::HashSet<String> = lines.lock().unwrap().iter().cloned().collect();
+    let lake: HashSet<String> = lines.lock().unwrap().iter().cloned().collect();
     assert_eq!(missing(&site, |line| lake.contains(line)), None);
 }
 
