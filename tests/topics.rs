@@ -331,3 +331,54 @@ fn a_plan_shows_the_cluster_that_was_put_in() {
         "{text}"
     );
 }
+
+/// How often each body is in a table; nothing while there is none.
+fn rows(site: &Site) -> HashMap<String, u64> {
+    let path = site.home.path().join("rows.db");
+    let mut count = HashMap::new();
+    if let Ok(database) =
+        rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
+        && let Ok(mut statement) = database.prepare("SELECT body FROM events")
+        && let Ok(bodies) = statement.query_map([], |row| row.get::<_, String>(0))
+    {
+        for body in bodies {
+            *count.entry(body.unwrap()).or_insert(0) += 1;
+        }
+    }
+    count
+}
+
+/// The position stands in the transaction of the rows. The topic is filled first, as above.
+#[test]
+fn killing_a_reader_into_a_database_loses_nothing_and_repeats_nothing() {
+    let filled = "source web = tail \"HERE/in.log\" { follow: false }\n\
+                  topic lines { partitions: 3, external: true }\nruntime { data: \"HERE/state\" }\nweb -> lines\n";
+    let reading = "deliver effectively_once\nsink kept = database \"HERE/rows.db\" { batch: 300 }\n\
+                   topic lines { partitions: 3 }\nruntime { data: \"HERE/state\" }\nlines as keeper -> kept\n";
+    let mut site = Site::new(filled);
+    site.write(20_000);
+    // It ends with its input.
+    assert!(site.start().wait().success());
+    fs::write(&site.program, reading.replace("HERE", &site.home.path().display().to_string())).unwrap();
+    let mut random = Random::new(23);
+    let mut cut = 0;
+    for _ in 0..kills() {
+        let before = rows(&site).len() as u64;
+        let wanted = (before + random.below(site.written / kills().max(1) + 1)).min(site.written);
+        let running = site.start();
+        wait_until("it writes", || rows(&site).len() as u64 >= wanted);
+        running.kill();
+        cut += u64::from((rows(&site).len() as u64) < site.written);
+    }
+    assert!(cut > 0, "no kill came while it wrote");
+    let running = site.start();
+    wait_until("all lines have arrived", || rows(&site).len() as u64 >= site.written);
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(running.wait().success());
+    let kept = rows(&site);
+    assert_eq!(missing(&site, |line| kept.contains_key(line)), None);
+    assert_eq!(kept.len() as u64, site.written, "something is in the table that never was");
+    let again: Vec<&String> = kept.iter().filter(|(_, times)| **times > 1).map(|(line, _)| line).collect();
+    assert!(again.is_empty(), "{} lines came again, as `{}`", again.len(), again[0]);
+    println!("database: {} kills, {cut} while it wrote, {} lines once each", kills(), site.written);
+}

@@ -150,6 +150,22 @@ fn a_second_process_is_kept_out_of_a_channel() {
     }
 }
 
+#[test]
+fn a_second_process_is_kept_out_of_the_database_of_a_sink() {
+    let flow = "source web = tail \"in.log\"\nsink rows = database \"rows.db\"\nweb -> rows\n";
+    let home = project(flow, "one\n");
+    fs::write(home.path().join("y.flow"), flow).unwrap();
+    let running = Running::start(flowc(home.path()).current_dir(home.path()).args(["run", "x.flow"]));
+    wait_until("the first one runs", || home.path().join("rows.db").exists());
+    let second = finish(flowc(home.path()).current_dir(home.path()).args(["run", "y.flow"]));
+    assert_eq!(second.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("F0811") && said.contains(&format!("pid {}", running.0.id())), "{said}");
+    assert!(said.contains("y.flow:2:"), "it says where: {said}");
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(running.wait().success());
+}
+
 /// What a channel on disk has taken is delivered although its destination was away until the end of the process and
 /// its source is gone afterwards.
 #[test]

@@ -220,7 +220,8 @@ fn declared_settings_are_the_settings_of_the_code() {
         *checked.entry(kind.word.clone()).or_default() += 1;
         let mut settings: Settings =
             kind.settings.iter().map(|(name, ty)| (name.clone(), example(name, ty))).collect();
-        if kind.word == "channel" && settings.contains_key("path") {
+        let keeps = kind.word == "channel" || (kind.word == "sink" && kind.name == "database");
+        if keeps && settings.contains_key("path") {
             settings.insert("path".to_owned(), json!(database));
         }
         let added = added(&kind.word);

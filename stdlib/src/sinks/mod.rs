@@ -2,6 +2,7 @@
 //! several of them share (how an event becomes text, templates, faults of the world) stands beside them.
 
 mod console;
+mod database;
 mod discard;
 mod encode;
 mod fault;
@@ -18,6 +19,7 @@ pub(crate) use fault::io_text;
 /// Adds all sinks.
 pub fn register(registry: &mut Registry) {
     registry.sinks.insert("console", console::console);
+    registry.sinks.insert("database", database::database);
     registry.sinks.insert("discard", discard::discard);
     registry.sinks.insert("files", files::files);
     registry.sinks.insert("http", http::http);

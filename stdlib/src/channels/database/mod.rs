@@ -9,8 +9,6 @@ mod rows;
 mod tests;
 mod worker;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -18,13 +16,13 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use flow_agent::{Channel, Context, Fault, decode_settings};
 use flow_plan::{Ack, Batch, Settings};
-use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use tokio::sync::{Notify, oneshot};
 
 use super::kept::store::{Loaded, Place, Refused, Store, Stored};
 use super::kept::{COPIES_BYTES_MAX, Limits, Memory, Queue, Room};
 use crate::sinks::io_text;
+use crate::sqlite::{self, BODY_BYTES_MAX};
 use worker::{Job, Shared, Worker};
 
 /// Makes a `database` channel.
@@ -51,19 +49,14 @@ struct DatabaseSettings {
 /// Bytes of bodies that wait to be written, of one channel. At the bound `put` waits for the database.
 const INBOX_BYTES_MAX: u64 = 16 << 20;
 
-/// The largest body: SQLite's own bound on a value is a billion bytes.
-const BODY_BYTES_MAX: u64 = 900_000_000;
-
 fn open(
     path: &Path,
     table: &str,
     slots: Arc<Vec<String>>,
     limits: Limits,
 ) -> Result<Queue<DatabaseStore>, Fault> {
-    if table.is_empty() || table.contains('\0') {
-        return Err(Fault::new("the table needs a name").setting("table"));
-    }
-    let lock = lock(path)?;
+    sqlite::check_table(table)?;
+    let lock = sqlite::lock(path)?;
     let (connection, found, next) = rows::open(path, table)?;
     let room: Room = Arc::new(Notify::new());
     let shared = Arc::new(Shared::new(room.clone()));
@@ -79,48 +72,6 @@ fn open(
         .map_err(|error| Fault::new(format!("cannot start a thread: {}", io_text(&error))))?;
     let store = DatabaseStore { inbox: Some(inbox), next: Mutex::new(next), shared, thread: Some(thread) };
     Ok(Queue::new(store, found, limits, room))
-}
-
-/// A file beside the database keeps a second process out; readers with other tools may come.
-fn lock(path: &Path) -> Result<File, Fault> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let failed = |error: &std::io::Error| {
-        let fault =
-            Fault::new(format!("cannot use `{}`: {}", path.display(), io_text(error))).setting("path");
-        match error.kind() {
-            ErrorKind::PermissionDenied => {
-                fault.code("F0804").help("give the user that runs this write permission for its directory")
-            }
-            _ => fault.code("F0806").help("choose a place that can be written"),
-        }
-    };
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-    }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(|error| failed(&error))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut owner = String::new();
-        // Only for the message; an unreadable one says nothing.
-        let _ = (&mut file).take(32).read_to_string(&mut owner);
-        let owner = owner.trim();
-        let owner = if owner.is_empty() { String::new() } else { format!(" (pid {owner})") };
-        return Err(Fault::new(format!("another flowc{owner} already owns `{}`", path.display()))
-            .code("F0811")
-            .help("stop it, or give this channel a file of its own")
-            .setting("path"));
-    }
-    // Only for the message of whoever comes second.
-    let _ =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(file)
 }
 
 /// What the queue sees of the database.

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,58 +12,29 @@ use flow_agent::Fault;
 use flow_plan::Batch;
 use flow_plan::batch::Columns;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Row, params};
+use rusqlite::{Connection, Error, Row, params};
 
 use crate::channels::kept::store::{Found, Loaded, Place};
+use crate::sqlite::{self, OpenError, fault_of, headers_text, quoted};
 
 /// The shape of the table; a newer one is refused.
 const VERSION: i64 = 1;
 
-/// How long another tool may hold the database before we say so.
-const BUSY_MAX: Duration = Duration::from_secs(5);
-
 /// Opens the database, makes the table when it is not there, and says what it holds and the number of the next row.
 pub fn open(path: &Path, table: &str) -> Result<(Connection, Found, i64), Fault> {
-    let failed = |error: Error| fault_of(path, "open", &error).setting("path");
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    prepare(&connection, table, path)
-        .map_err(|error| match error {
-            Prepare::Sql(error) => failed(error),
-            Prepare::Fault(fault) => fault,
-        })
-        .map(|(found, next)| (connection, found, next))
+    let opened = || -> Result<_, OpenError> {
+        let connection = sqlite::connect(path)?;
+        let (found, next) = prepare(&connection, table, path)?;
+        Ok((connection, found, next))
+    };
+    opened().map_err(|error| match error {
+        OpenError::Sql(error) => fault_of(path, "open", &error).setting("path"),
+        OpenError::Fault(fault) => fault,
+    })
 }
 
-enum Prepare {
-    Sql(Error),
-    Fault(Fault),
-}
-
-impl From<Error> for Prepare {
-    fn from(error: Error) -> Prepare {
-        Prepare::Sql(error)
-    }
-}
-
-fn prepare(connection: &Connection, table: &str, path: &Path) -> Result<(Found, i64), Prepare> {
-    connection.busy_timeout(BUSY_MAX)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS flow_channels (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
-        [],
-    )?;
-    let version: Option<i64> = connection
-        .query_row("SELECT version FROM flow_channels WHERE name = ?1", [table], |row| row.get(0))
-        .map(Some)
-        .or_else(|error| if error == Error::QueryReturnedNoRows { Ok(None) } else { Err(error) })?;
-    if version.is_some_and(|version| version > VERSION) {
-        let message = format!("table `{table}` in `{}` was written by a newer flowc", path.display());
-        let fault = Fault::new(message).code("F0813").help("run the newer flowc, or choose another `table`");
-        return Err(Prepare::Fault(fault.setting("table")));
-    }
+fn prepare(connection: &Connection, table: &str, path: &Path) -> Result<(Found, i64), OpenError> {
+    sqlite::check_version(connection, path, ("flow_channels", table, VERSION))?;
     let name = quoted(table);
     let literal = table.replace('\'', "''");
     connection.execute_batch(&format!(
@@ -215,67 +185,5 @@ fn bytes_of(value: ValueRef<'_>) -> &[u8] {
     match value {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
-    }
-}
-
-/// The headers of a row as JSON, or nothing when it has none.
-fn headers_text<'a>(batch: &Batch, row: u32, slots: &[String], out: &'a mut Vec<u8>) -> Option<&'a str> {
-    out.clear();
-    for (name, value) in batch.headers(row, slots) {
-        out.push(if out.is_empty() { b'{' } else { b',' });
-        // Writing JSON into memory cannot fail.
-        let _ = serde_json::to_writer(&mut *out, name);
-        out.push(b':');
-        match std::str::from_utf8(value) {
-            Ok(text) => {
-                let _ = serde_json::to_writer(&mut *out, text);
-            }
-            Err(_) => {
-                out.extend_from_slice(b"{\"base64\":\"");
-                out.extend_from_slice(BASE64.encode(value).as_bytes());
-                out.extend_from_slice(b"\"}");
-            }
-        }
-    }
-    if out.is_empty() {
-        return None;
-    }
-    out.push(b'}');
-    std::str::from_utf8(out).ok()
-}
-
-/// A name as SQL has it.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// There is no room on the disk: waiting helps.
-pub fn is_full(error: &Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}
-
-/// What the database says, in the words of the catalogue.
-pub fn fault_of(path: &Path, doing: &str, error: &Error) -> Fault {
-    let shown = path.display();
-    let fault = |what: &str| Fault::new(format!("cannot {doing} the database `{shown}`: {what}"));
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => {
-            fault("no space left on device").code("F0806").help("free some space: the flow goes on by itself")
-        }
-        Some(ErrorCode::ReadOnly) => {
-            fault("it is read-only").code("F0806").help("make it writable, or choose another file")
-        }
-        Some(ErrorCode::NotADatabase) => {
-            fault("the file is no database").help("choose another file, or move this one aside")
-        }
-        Some(ErrorCode::DatabaseCorrupt) => fault("the file is damaged")
-            .help("move it aside and let `sqlite3 FILE .recover` save what it still holds"),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => fault("another program holds it")
-            .code("F0811")
-            .help("let the other program end its transaction, or give this channel a file of its own"),
-        Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            fault("it cannot be opened").code("F0806").help("choose a place that can be written")
-        }
-        _ => fault(&error.to_string().to_lowercase()),
     }
 }

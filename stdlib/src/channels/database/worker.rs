@@ -16,6 +16,7 @@ use super::rows;
 use crate::channels::kept::Room;
 use crate::channels::kept::pledges::Pledges;
 use crate::channels::kept::store::Loaded;
+use crate::sqlite::{fault_of, is_full};
 
 /// Jobs that share a transaction.
 const JOBS_MAX: usize = 1_000;
@@ -172,12 +173,12 @@ impl Worker {
                 }
             }
             Err(error) => {
-                let fault = rows::fault_of(&self.path, "write to", &error);
+                let fault = fault_of(&self.path, "write to", &error);
                 for answer in round.forgets.drain(..) {
                     // The rows are deleted with the next transaction.
                     let _ = answer.send(Err(fault.clone()));
                 }
-                if rows::is_full(&error) {
+                if is_full(&error) {
                     if !std::mem::replace(&mut self.told_full, true) {
                         tracing::warn!(code = fault.code.unwrap_or_default(), "{fault}");
                     }
@@ -218,7 +219,7 @@ impl Worker {
             }
             let what = (from, end.min(stuck), bytes_max);
             let loaded = rows::load(&self.connection, &self.table, &self.slots, what)
-                .map_err(|error| rows::fault_of(&self.path, "read", &error));
+                .map_err(|error| fault_of(&self.path, "read", &error));
             let _ = answer.send(loaded);
         }
     }
