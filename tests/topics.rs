@@ -356,7 +356,7 @@ fn killing_a_reader_into_a_database_loses_nothing_and_repeats_nothing() {
     let reading = "deliver effectively_once\nsink kept = database \"HERE/rows.db\" { batch: 300 }\n\
                    topic lines { partitions: 3 }\nruntime { data: \"HERE/state\" }\nlines as keeper -> kept\n";
     let mut site = Site::new(filled);
-    site.write(20_000);
+    site.write(kills().max(1) * LINES_PER_KILL);
     // It ends with its input.
     assert!(site.start().wait().success());
     fs::write(&site.program, reading.replace("HERE", &site.home.path().display().to_string())).unwrap();
@@ -364,7 +364,7 @@ fn killing_a_reader_into_a_database_loses_nothing_and_repeats_nothing() {
     let mut cut = 0;
     for _ in 0..kills() {
         let before = rows(&site).len() as u64;
-        let wanted = (before + random.below(site.written / kills().max(1) + 1)).min(site.written);
+        let wanted = (before + random.below(LINES_PER_KILL / 2)).min(site.written);
         let running = site.start();
         wait_until("it writes", || rows(&site).len() as u64 >= wanted);
         running.kill();
