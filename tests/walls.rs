@@ -56,7 +56,8 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
     let mut inside = false;
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
-            inside = matches!(line, "[dependencies]" | "[dev-dependencies]" | "[build-dependencies]");
+            inside = matches!(line, "[dependencies]" | "[build-dependencies]")
+                || (line == "[dev-dependencies]" && folder != ".");
         } else if inside && !line.is_empty() && !line.starts_with('#') {
             let name = line.split(['=', '.', ' ']).next().unwrap_or("");
             names.insert(name.to_owned());

@@ -19,7 +19,7 @@ pub struct Place {
     pub rows: u64,
 }
 
-/// Places by partition: `orders/3`.
+/// Places by partition and reader: `orders/3 as billing`.
 #[derive(Debug, Default)]
 pub struct Places {
     written: BTreeMap<String, Place>,
@@ -116,7 +116,13 @@ mod tests {
             columns.ids.push(*offset);
         }
         let mut batch = Batch::new(columns);
-        let from = FromTopic { topic: Arc::from("orders"), partition: 3, reading, transaction: None };
+        let from = FromTopic {
+            topic: Arc::from("orders"),
+            partition: 3,
+            group: Arc::from("billing"),
+            reading,
+            transaction: None,
+        };
         batch.ack = Ack::with_context(Arc::new(from), |_| {});
         batch
     }
@@ -132,7 +138,10 @@ mod tests {
     fn what_comes_again_is_left_out() {
         let mut places = Places::default();
         assert_eq!(write(&mut places, 1, &[10, 11, 12]), [0, 1, 2]);
-        assert_eq!(places.written().collect::<Vec<_>>(), [("orders/3", Place { offset: 12, rows: 1 })]);
+        assert_eq!(
+            places.written().collect::<Vec<_>>(),
+            [("orders/3 as billing", Place { offset: 12, rows: 1 })]
+        );
         // The reader has begun again behind 10.
         assert_eq!(write(&mut places, 2, &[11, 12, 13]), [2]);
         assert_eq!(write(&mut places, 3, &[13]), [0; 0]);
@@ -158,7 +167,7 @@ mod tests {
         assert_eq!(write(&mut places, 2, &[10, 10, 10, 11, 11]), [4]);
         // A crash between the two: the third row is still to be written.
         let mut places = Places::default();
-        places.restore("orders/3".to_owned(), Place { offset: 10, rows: 2 });
+        places.restore("orders/3 as billing".to_owned(), Place { offset: 10, rows: 2 });
         assert_eq!(write(&mut places, 1, &[10, 10, 10, 11]), [2, 3]);
     }
 

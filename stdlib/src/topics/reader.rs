@@ -51,6 +51,7 @@ pub struct Reader {
     options: ReaderOptions,
     decoder: Decoder,
     topic: Arc<str>,
+    group: Arc<str>,
     partitions: BTreeMap<i32, Partition>,
     /// Partitions that are taken away, until what is on its way is delivered.
     leaving: BTreeMap<i32, Partition>,
@@ -108,6 +109,7 @@ impl Reader {
         Reader {
             cluster,
             topic: Arc::from(options.join.topic.as_str()),
+            group: Arc::from(options.join.group.as_str()),
             options,
             decoder,
             partitions: BTreeMap::new(),
@@ -323,6 +325,7 @@ impl Reader {
             let from = FromTopic {
                 topic: self.topic.clone(),
                 partition,
+                group: self.group.clone(),
                 reading: state.reading,
                 transaction: self.transaction.as_ref().map(|open| open.transaction.clone()),
             };

@@ -10,14 +10,16 @@ use super::cluster::Transaction;
 pub struct FromTopic {
     pub topic: Arc<str>,
     pub partition: i32,
+    /// Who reads: two groups bring the same event twice on purpose.
+    pub group: Arc<str>,
     /// Another number for each time a reader begins: within one, every event comes once and in order.
     pub reading: u64,
     pub transaction: Option<Arc<dyn Transaction>>,
 }
 
-/// `orders/3`
+/// `orders/3 as billing`
 impl fmt::Display for FromTopic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.topic, self.partition)
+        write!(f, "{}/{} as {}", self.topic, self.partition, self.group)
     }
 }

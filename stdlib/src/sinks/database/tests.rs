@@ -34,7 +34,13 @@ fn from_topic(reading: u64, offsets: std::ops::Range<u64>) -> Batch {
     let bodies: Vec<&[u8]> = bodies.iter().map(String::as_bytes).collect();
     let mut batch = batch(&bodies);
     batch.columns_mut().ids = offsets.collect();
-    let from = FromTopic { topic: Arc::from("orders"), partition: 3, reading, transaction: None };
+    let from = FromTopic {
+        topic: Arc::from("orders"),
+        partition: 3,
+        group: Arc::from("billing"),
+        reading,
+        transaction: None,
+    };
     batch.ack = Ack::with_context(Arc::new(from), |_| {});
     batch
 }
