@@ -19,6 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep_until};
 
 use crate::broker::Broker;
+use crate::groups::text;
 use crate::groups::{Caller, Reply, Request};
 
 /// Between two heartbeats: soon enough for a change of the group to be felt at once, seldom enough to cost nothing.
@@ -331,10 +332,6 @@ fn is_passing(error: ResponseError) -> bool {
             | ResponseError::CoordinatorNotAvailable
             | ResponseError::UnstableOffsetCommit
     )
-}
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
 }
 
 #[cfg(test)]

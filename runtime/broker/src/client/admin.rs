@@ -14,12 +14,14 @@ use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     BrokerId, ConsumerGroupDescribeRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
     DescribeGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, ListOffsetsRequest,
-    MetadataResponse, OffsetCommitRequest, OffsetFetchRequest, TopicName,
+    MetadataResponse, OffsetCommitRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Mutex;
 
+use super::records::topic_name;
 use super::{Client, ClientConfig, ClientError, FetchFrom, Fetched, check};
+use crate::groups::text;
 
 /// DeleteTopics by name.
 const DELETE_BY_NAME: i16 = 5;
@@ -470,14 +472,6 @@ fn refused(code: i16, message: Option<StrBytes>) -> Result<(), ClientError> {
         Some(message) if code != 0 && !message.is_empty() => Err(ClientError::Refused(message.to_string())),
         _ => check(code),
     }
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn topic_name(name: &str) -> TopicName {
-    TopicName(text(name))
 }
 
 fn group_id(name: &str) -> GroupId {

@@ -10,11 +10,11 @@ use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
-use kafka_protocol::protocol::StrBytes;
 
 use super::transaction::{Producer, TopicPartition};
 use crate::broker::Broker;
 use crate::groups::Caller;
+use crate::groups::text;
 
 /// Where groups keep their offsets.
 pub(crate) const TOPIC: &str = "__consumer_offsets";
@@ -103,8 +103,4 @@ pub(super) async fn commit_local(
     let codes =
         response.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
     codes.filter_map(ParseResponseErrorCode::err).next().map_or(Ok(()), Err)
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
