@@ -10,13 +10,14 @@ pub(super) fn gather(from: &Columns, rows: &[u32]) -> Result<Columns, ArenaFull>
     for &row in rows {
         let at = row as usize;
         let body = from.bodies[at];
-        let copied = to.push(from.arena.get(body).unwrap_or(&[]), from.times[at])?;
+        let text = from.arena.get(body);
+        let copied = to.push(text.unwrap_or(&[]), from.times[at])?;
         to.ids.truncate(copied as usize);
         to.ids.push(from.event_id(row));
         let new_body = to.bodies[copied as usize];
-        // Pieces of the body stay pieces of the body.
+        // Pieces of the body stay pieces of the body. One that lies beyond the arena has none.
         let place = |to: &mut Columns, range: Range| {
-            let inside = !body.is_absent()
+            let inside = text.is_some()
                 && range.start >= body.start
                 && u64::from(range.start) + u64::from(range.len)
                     <= u64::from(body.start) + u64::from(body.len);
@@ -85,4 +86,25 @@ pub(super) fn columns_mut(columns: &mut Arc<Columns>) -> &mut Columns {
 pub(super) fn column_for(columns: &mut Columns, slot: Slot, value: Range) -> Option<&mut Vec<Range>> {
     let absent = columns.headers.get(slot.0 as usize).is_none_or(Vec::is_empty);
     if absent && value.is_absent() { None } else { Some(columns.column_mut(slot)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers written after a body that lies beyond the arena became bytes of other rows: they were taken for
+    /// pieces of that body, which has none.
+    #[test]
+    fn headers_of_a_row_whose_body_is_beyond_the_arena_keep_their_texts() {
+        let mut from = Columns::default();
+        from.push(b"a line of another row", 0).unwrap();
+        let beyond = Range { start: from.arena.len() as u32 + 4, len: 4_000 };
+        from.push_range(beyond, 0);
+        from.arena.push(b"fill").unwrap();
+        let host = from.arena.push(b"web-1").unwrap();
+        from.set_header(1, Slot(0), host);
+        let to = gather(&from, &[0, 1]).unwrap();
+        assert_eq!(to.arena.get(to.bodies[1]), Some(&b""[..]));
+        assert_eq!(to.arena.get(to.headers[0][1]), Some(&b"web-1"[..]));
+    }
 }
