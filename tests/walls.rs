@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("runtime/agent", &["flow-plan"]),
     ("runtime/log", &[]),
     ("runtime/broker", &["flow-log"]),
-    ("stdlib", &["flow-plan", "flow-agent", "flow-log", "flow-broker"]),
+    ("runtime/coordinator", &["flow-log"]),
+    ("stdlib", &["flow-plan", "flow-agent", "flow-log", "flow-broker", "flow-coordinator"]),
     (
         ".",
         &[
@@ -26,6 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "flow-plan",
             "flow-agent",
             "flow-broker",
+            "flow-coordinator",
             "flow-stdlib",
         ],
     ),
@@ -43,6 +45,7 @@ const ONLY_USER: &[(&str, &str)] = &[
     ("cranelift-module", "compiler/jit"),
     ("cranelift-native", "compiler/jit"),
     ("kafka-protocol", "runtime/broker"),
+    ("openraft", "runtime/coordinator"),
     ("rusqlite", "stdlib"),
     ("clap", "."),
 ];

@@ -1,0 +1,1 @@
+//! This server's copy of the state, kept by consensus.
