@@ -14,3 +14,5 @@ pub mod proto;
 pub mod replica;
 pub mod server;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
