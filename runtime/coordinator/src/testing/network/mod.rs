@@ -222,7 +222,7 @@ impl Delivery {
     fn name(&self) -> &'static str {
         match self {
             Delivery::Open => "open",
-            Delivery::Opened { .. } => "opened",
+            Delivery::Opened => "opened",
             Delivery::Refused { .. } => "refused",
             Delivery::Data { .. } => "data",
             Delivery::End { .. } => "end",

@@ -195,7 +195,7 @@ fn a_writer_waits_for_a_reader_that_does_not_read() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let trace = |seed| {
-        let hash = Arc::new(Mutex::new(0));
+        let hash = Mutex::new(0);
         in_simulated_time(async {
             let (network, mut there, here) = connected(seed).await;
             let reader = read_all(here);
@@ -206,8 +206,7 @@ fn the_same_seed_is_the_same_run() {
             let _ = reader.await.unwrap();
             *hash.lock().unwrap() = network.trace();
         });
-        let hash = *hash.lock().unwrap();
-        hash
+        *hash.lock().unwrap()
     };
     assert_eq!(trace(1), trace(1));
     assert_ne!(trace(1), trace(2));
