@@ -2,6 +2,8 @@
 //! latency at a fixed rate, memory, time from start to the first accepted record, recovery after `kill -9`.
 //!
 //! `cargo bench -p flow-broker --bench broker -- [MEGABYTES] [RUNS]` (medians; default 400 and 3).
+//! `… -- --partitions [MEGABYTES] [RUNS]` sets producing to six partitions against producing to one, by turns, so that a
+//! machine that is busy with something else slows both.
 //! `… -- --recovery GIGABYTES` fills a log, kills the broker, and times its next start.
 //! `… -- [MEGABYTES] [RUNS] HOST:PORT PID` drives another broker that runs on this machine, with the same load.
 //!
@@ -26,6 +28,11 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.first().map(String::as_str) {
         Some("--serve") => serve(&args[1]),
+        Some("--partitions") => {
+            let number =
+                |index: usize, default| args.get(index).and_then(|text| text.parse().ok()).unwrap_or(default);
+            partitions(number(1, 400), number(2, 5));
+        }
         Some("--recovery") => recovery(args.get(1).and_then(|text| text.parse().ok()).unwrap_or(10)),
         _ => {
             let megabytes = args.first().and_then(|text| text.parse().ok()).unwrap_or(400);
@@ -101,12 +108,63 @@ fn throughput(server: &Server, megabytes: usize, runs: usize) {
                 let records = (count * load.records) as i64;
                 measure(&mut rows[2..], &mut || client.consume_all(&topic, partitions, records));
                 client.delete_topic(&topic);
+                server.settle();
             }
             let [produce, produce_cpu, consume, consume_cpu] = rows.each_mut().map(|row| median(row));
             println!(
                 "{size:>6}  {partitions:>10}  {acks:>4}  {:<6} {produce:>13.0} {produce_cpu:>9.2} {consume:>14.0} {consume_cpu:>9.2}",
                 format!("{codec:?}").to_lowercase(),
             );
+        }
+    }
+}
+
+/// What six partitions cost against one: the same bytes in requests of the same size.
+fn partitions(megabytes: usize, runs: usize) {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(&data.path().join("load"));
+    println!("{megabytes} MB of payload per run, medians of {runs}, one and six partitions by turns");
+    println!("record  acks  partitions  produce MB/s  broker CPU s/GB (user + system)  client CPU s/GB");
+    let mut number = 0;
+    for size in [100, 1024] {
+        for acks in [1, -1] {
+            let mut rows: [[Vec<f64>; 5]; 2] = Default::default();
+            for _ in 0..runs {
+                for (partitions, rows) in [1, 6].into_iter().zip(&mut rows) {
+                    number += 1;
+                    let topic = format!("partitions-{number}");
+                    let mut client = Client::connect(server.address);
+                    client.create_topic(&topic, partitions);
+                    let load = Load::new(&topic, partitions, size, Compression::None);
+                    let count = (megabytes * 1_000_000).div_ceil(load.payload_bytes);
+                    let frame = load.frame(acks);
+                    let gigabytes = (count * load.payload_bytes) as f64 / 1e9;
+                    let own = std::process::id();
+                    let (begin, before, before_own) =
+                        (Instant::now(), cpu_seconds(server.pid), cpu_seconds(own));
+                    client.produce_all(&frame, count);
+                    let wall = begin.elapsed().as_secs_f64();
+                    let (after, after_own) = (cpu_seconds(server.pid), cpu_seconds(own));
+                    let spent = [after[0] - before[0], after[1] - before[1]];
+                    let spent_own = after_own[0] + after_own[1] - before_own[0] - before_own[1];
+                    let figures =
+                        [gigabytes * 1e3 / wall, spent[0] + spent[1], spent[0], spent[1], spent_own];
+                    for (index, (row, figure)) in rows.iter_mut().zip(figures).enumerate() {
+                        row.push(if index == 0 { figure } else { figure / gigabytes });
+                    }
+                    client.delete_topic(&topic);
+                    server.settle();
+                }
+            }
+            let mut totals = [0.0; 2];
+            for ((partitions, rows), total) in [1, 6].into_iter().zip(&mut rows).zip(&mut totals) {
+                let [rate, cpu, user, system, own] = rows.each_mut().map(|row| median(row));
+                *total = cpu;
+                println!(
+                    "{size:>6}  {acks:>4}  {partitions:>10}  {rate:>12.0}  {cpu:>15.2} ({user:.2} + {system:.2})  {own:>21.2}"
+                );
+            }
+            println!("{:>78}", format!("six against one: {:+.0} %", (totals[1] / totals[0] - 1.0) * 100.0));
         }
     }
 }
@@ -180,12 +238,16 @@ impl Server {
 
     /// User and system time so far.
     fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let after_name = &stat[stat.rfind(')').unwrap() + 2..];
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        // Linux gives hundredths of a second here, whatever the kernel's own clock.
-        ticks / 100.0
+        cpu_seconds(self.pid).iter().sum()
+    }
+
+    /// Waits until the process has nothing left to do, such as to remove the files of a topic that was deleted.
+    fn settle(&self) {
+        let mut spent = f64::NAN;
+        while spent != self.cpu_seconds() {
+            spent = self.cpu_seconds();
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// A line of the process' status, in MiB.
@@ -200,6 +262,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// User and system time of a process so far.
+fn cpu_seconds(pid: u32) -> [f64; 2] {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = &stat[stat.rfind(')').unwrap() + 2..];
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    // Linux gives hundredths of a second here, whatever the kernel's own clock.
+    [11, 12].map(|field| fields[field].parse::<f64>().unwrap() / 100.0)
 }
 
 fn serve(data: &str) {
