@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 
+use super::buffers::Buffers;
 use super::frame::{self, Start};
 use super::input::{FREE_BYTES, Input};
 use super::output::Output;
@@ -64,11 +65,18 @@ pub(super) fn check_request(mut frame: Bytes) -> Result<(), Closed> {
     (api.check)(start.version, frame).map_err(|error| Closed::Malformed(error.to_string()))
 }
 
+/// What all connections share for their large requests.
+pub(super) struct Memory {
+    /// In units of [`MEMORY_UNIT_BYTES`].
+    pub grants: Arc<Semaphore>,
+    pub buffers: Arc<Buffers>,
+}
+
 /// Serves a connection until its client closes it, misbehaves, or the broker stops.
 pub(super) async fn serve(
     broker: Arc<Broker>,
     listener: Arc<Listener>,
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     stream: TcpStream,
     peer: SocketAddr,
     mut stop: watch::Receiver<bool>,
@@ -88,10 +96,10 @@ pub(super) async fn serve(
         session: Arc::new(Session::new(principal, local_ip)),
         broker,
         listener,
+        input: Input::new(Arc::clone(&memory.buffers)),
         memory,
         peer,
         transport,
-        input: Input::default(),
         grant: Grant::None,
         pipeline: Pipeline::default(),
         output: Output::default(),
@@ -121,8 +129,7 @@ struct Connection {
     broker: Arc<Broker>,
     listener: Arc<Listener>,
     session: Arc<Session>,
-    /// What all connections share for their large requests.
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     peer: SocketAddr,
     transport: Transport,
     input: Input,
@@ -326,7 +333,7 @@ impl Connection {
             match (&mut self.grant, pending) {
                 (Grant::None, Some(length)) if length > FREE_BYTES => {
                     let units = length.div_ceil(MEMORY_UNIT_BYTES);
-                    let memory = Arc::clone(&self.memory);
+                    let memory = Arc::clone(&self.memory.grants);
                     self.grant = Grant::Asked(Box::pin(memory.acquire_many_owned(units as u32)));
                 }
                 (Grant::Asked(asked), _) => match asked.as_mut().poll(cx) {

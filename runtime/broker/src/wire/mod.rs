@@ -1,6 +1,7 @@
 //! Kafka's wire protocol over TCP: listeners, connections, frames. It knows headers and the table of APIs, and nothing
 //! of what a request means.
 
+mod buffers;
 mod connection;
 mod frame;
 mod input;

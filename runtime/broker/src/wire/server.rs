@@ -8,7 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, Closed, MEMORY_UNIT_BYTES};
+use super::buffers::Buffers;
+use super::connection::{self, Closed, MEMORY_UNIT_BYTES, Memory};
 use super::tls;
 use super::transport::Transport;
 use crate::broker::{Broker, StartError};
@@ -51,8 +52,7 @@ pub(crate) struct Server {
     listeners: Vec<Arc<Listener>>,
     connections: Arc<Semaphore>,
     connections_max: usize,
-    /// For large requests, of all connections together.
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     stop: watch::Sender<bool>,
 }
 
@@ -83,7 +83,10 @@ impl Server {
             listeners,
             connections: Arc::new(Semaphore::new(connections_max)),
             connections_max,
-            memory: Arc::new(Semaphore::new(memory_units)),
+            memory: Arc::new(Memory {
+                grants: Arc::new(Semaphore::new(memory_units)),
+                buffers: Arc::new(Buffers::default()),
+            }),
             stop: watch::Sender::new(false),
         };
         Ok((server, sockets))
@@ -122,7 +125,7 @@ async fn accept(
     listener: Arc<Listener>,
     socket: TcpListener,
     connections: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
