@@ -16,3 +16,4 @@ pub mod server;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod watches;

@@ -19,7 +19,8 @@ pub use path::{check_path, parent_of};
 pub use read::{DecodeError, Reader};
 pub use request::{decode_request, encode_request, op, op_code};
 pub use response::{
-    decode_response, encode_multi_end, encode_multi_header, encode_response, encode_stat, encode_strings,
+    decode_response, encode_multi_end, encode_multi_failure, encode_multi_header, encode_response,
+    encode_stat, encode_strings,
 };
 pub use types::*;
 pub use write::{put_buffer, put_string};

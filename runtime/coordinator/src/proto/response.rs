@@ -115,7 +115,8 @@ pub fn decode_response(op: i32, body: &[u8]) -> Result<Response, DecodeError> {
     }
 }
 
-fn encode_multi_failure(err: i32, out: &mut Vec<u8>) {
+/// What stands for an operation of a multi that failed, or was taken back.
+pub fn encode_multi_failure(err: i32, out: &mut Vec<u8>) {
     put_multi_header(out, op::ERROR, false, err);
     put_int(out, err);
 }
