@@ -14,6 +14,6 @@ pub mod proto;
 pub mod replica;
 pub mod server;
 pub mod state;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod watches;

@@ -8,6 +8,8 @@ pub mod history;
 mod network;
 mod simulation;
 
+pub mod workload;
+
 pub use clock::SimClock;
 pub use flow_log::testing::{Rng, SimStorage};
 pub use network::SimNetwork;
