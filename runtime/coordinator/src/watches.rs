@@ -53,6 +53,11 @@ impl Watches {
         Watches::default()
     }
 
+    /// Whether nobody waits for anything, so that changes need not even be looked at.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// Waits once for a change of the data, or for the end, of a znode that is there.
     ///
     /// # Errors
