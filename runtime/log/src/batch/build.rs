@@ -43,6 +43,8 @@ pub struct Builder {
     /// Room for the header, then the records as they are without compression.
     bytes: Vec<u8>,
     count: usize,
+    /// Bytes of the length in front of the last record.
+    length_bytes: usize,
     /// That of the first record, or the delete horizon.
     base_timestamp: Option<i64>,
     max_timestamp: i64,
@@ -58,7 +60,15 @@ impl Builder {
     pub fn reuse(options: BuilderOptions, mut bytes: Vec<u8>) -> Builder {
         bytes.clear();
         bytes.resize(HEADER_BYTES, 0);
-        Builder { options, bytes, count: 0, base_timestamp: None, max_timestamp: -1, delete_horizon: false }
+        Builder {
+            options,
+            bytes,
+            count: 0,
+            length_bytes: 1,
+            base_timestamp: None,
+            max_timestamp: -1,
+            delete_horizon: false,
+        }
     }
 
     /// Puts the time from which on tombstones may go into the place of the base timestamp (KIP-534). Before any record.
@@ -97,6 +107,10 @@ impl Builder {
         self.count += 1;
         let start = self.bytes.len();
         let out = &mut self.bytes;
+        // The length stands first and its own size depends on it. Records of a batch are mostly about as long as the one
+        // before, so the place is kept that this one's length took, and the record is moved only where that is wrong.
+        let place = self.length_bytes;
+        out.resize(start + place, 0);
         out.push(0);
         varint::write(out, timestamp.saturating_sub(base_timestamp));
         varint::write(out, i64::from(delta));
@@ -107,11 +121,16 @@ impl Builder {
             put(out, Some(name));
             put(out, value);
         }
-        // The length stands first and its own size depends on it, so it is written last and moved to the front: cheaper
-        // than walking the record twice.
-        let length = out.len() - start;
-        varint::write(out, length as i64);
-        out[start..].rotate_right(varint::size(length as i64));
+        let length = (out.len() - start - place) as i64;
+        let needed = varint::size(length);
+        if needed != place {
+            let end = out.len();
+            out.resize(end.max(end + needed - place), 0);
+            out.copy_within(start + place..end, start + needed);
+            out.truncate(end + needed - place);
+            self.length_bytes = needed;
+        }
+        varint::put(&mut out[start..start + needed], length);
     }
 
     /// How many records there are.
@@ -136,7 +155,7 @@ impl Builder {
 
     /// The batch at given offsets.
     pub(crate) fn finish_as(self, base_offset: i64, last_offset_delta: i32, leader_epoch: i32) -> Vec<u8> {
-        let Builder { options, mut bytes, count, base_timestamp, max_timestamp, delete_horizon } = self;
+        let Builder { options, mut bytes, count, base_timestamp, max_timestamp, delete_horizon, .. } = self;
         if options.compression != Compression::None && count > 0 {
             let mut packed = Vec::with_capacity(HEADER_BYTES + bytes.len() / 2);
             packed.resize(HEADER_BYTES, 0);
@@ -245,5 +264,27 @@ pub fn control_type(batch: &[u8]) -> Option<EndMarker> {
         [0, _, 0, 0] => Some(EndMarker::Abort),
         [0, _, 0, 1] => Some(EndMarker::Commit),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_record_is_as_short_as_it_can_be_whatever_stands_before_it() {
+        let bodies = [0, 100, 3, 10_000, 50, 60, 2_000_000, 9_000, 1, 0].map(|size| vec![b'a'; size]);
+        let mut builder = Builder::new(BuilderOptions::default());
+        for body in &bodies {
+            let before = builder.bytes();
+            builder.push(5, None, Some(body), [(&b"name"[..], Some(&b"value"[..]))].into_iter());
+            // Attributes, two deltas, no key, the count of headers; a header of 4 and 5 bytes.
+            let rest = 5 + varint::size(body.len() as i64) + body.len() + 1 + 4 + 1 + 5;
+            assert_eq!(builder.bytes() - before, varint::size(rest as i64) + rest);
+        }
+        let batch = builder.finish();
+        let records = Records::read(&batch, batch.len()).unwrap();
+        let read: Vec<_> = records.iter().map(|record| record.unwrap().value.unwrap().to_vec()).collect();
+        assert_eq!(read, bodies);
     }
 }

@@ -10,6 +10,16 @@ pub(super) fn write(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
+/// Writes `value` over `place`, which is as long as [`size`] says.
+pub(super) fn put(place: &mut [u8], value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    let last = place.len().saturating_sub(1);
+    for (index, byte) in place.iter_mut().enumerate() {
+        *byte = (rest & 0x7f) as u8 | if index < last { 0x80 } else { 0 };
+        rest >>= 7;
+    }
+}
+
 /// How many bytes [`write`] appends.
 pub(super) fn size(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
@@ -48,6 +58,9 @@ mod tests {
             let mut out = Vec::new();
             write(&mut out, value);
             assert_eq!(out.len(), size(value), "{value}");
+            let mut place = vec![0; size(value)];
+            put(&mut place, value);
+            assert_eq!(place, out, "{value}");
             let mut rest = &out[..];
             assert_eq!(read_long(&mut rest), Some(value));
             assert!(rest.is_empty());
