@@ -16,6 +16,7 @@ use crate::network::{Network, World};
 pub struct Simulation {
     network: SimNetwork,
     hosts: Vec<Host>,
+    step_ms: u64,
 }
 
 struct Host {
@@ -30,7 +31,13 @@ struct Host {
 
 impl Simulation {
     pub fn new(seed: u64) -> Simulation {
-        Simulation { network: SimNetwork::new(seed), hosts: Vec::new() }
+        Simulation { network: SimNetwork::new(seed), hosts: Vec::new(), step_ms: 1 }
+    }
+
+    /// How long each host runs before the next has its turn, 1 at first: what is sent meanwhile arrives at the earliest
+    /// after it, so that a longer step is a slower network and a faster simulation.
+    pub fn set_step_ms(&mut self, step_ms: u64) {
+        self.step_ms = step_ms.max(1);
     }
 
     pub fn network(&self) -> &SimNetwork {
@@ -108,9 +115,12 @@ impl Simulation {
         }
     }
 
-    /// One millisecond.
+    /// Every host runs for one step.
     pub fn step(&mut self) {
-        let now_ms = self.network.now_ms() + 1;
+        self.step_to(self.network.now_ms() + self.step_ms);
+    }
+
+    fn step_to(&mut self, now_ms: u64) {
         self.network.advance_to(now_ms);
         for host in self.hosts.iter().filter(|host| !host.paused) {
             let until = host.began + Duration::from_millis(now_ms - host.began_ms);
@@ -119,12 +129,16 @@ impl Simulation {
     }
 
     pub fn run_ms(&mut self, ms: u64) {
-        (0..ms).for_each(|_| self.step());
+        let end_ms = self.now_ms() + ms;
+        while self.now_ms() < end_ms {
+            self.step_to(end_ms.min(self.now_ms() + self.step_ms));
+        }
     }
 
     /// Runs until something is so, at most for a time; false if it never was.
     pub fn run_until(&mut self, ms_max: u64, mut so: impl FnMut() -> bool) -> bool {
-        for _ in 0..ms_max {
+        let end_ms = self.now_ms() + ms_max;
+        while self.now_ms() < end_ms {
             if so() {
                 return true;
             }

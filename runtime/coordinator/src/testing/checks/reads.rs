@@ -21,14 +21,14 @@ pub fn check_sessions(history: &History) -> Result<(), String> {
                 session.insert(line.client, *id);
                 continue;
             }
-            Notice::Replied { zxid, .. } | Notice::Event { zxid, .. } | Notice::Rewatched { zxid } => *zxid,
+            // Notes of changes may run ahead of replies: what they tell must only not be shown before, which
+            // `check_watches` looks at.
+            Notice::Replied { zxid, .. } | Notice::Rewatched { zxid } => *zxid,
             _ => continue,
         };
         let Some(id) = session.get(&line.client).filter(|_| zxid > 0) else { continue };
-        let is_event = matches!(line.notice, Notice::Event { .. });
         let before = last.entry(*id).or_insert((0, index));
-        // Notes of changes are not replies: they may tell of what replies have shown, which `check_watches` looks at.
-        if zxid < before.0 && !is_event {
+        if zxid < before.0 {
             return Err(format!(
                 "session {id:#x} went back from {}: {}",
                 history.tell(before.1),
