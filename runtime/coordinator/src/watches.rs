@@ -273,7 +273,8 @@ impl Watches {
             self.fire_at(parent, path, event, 0, bit::RECURSIVE, out);
             at = parent_of(parent);
         }
-        if out.len() > own && own > start {
+        // One may watch at several of these paths, and is told once.
+        if out.len() > own && out.len() - start > 1 {
             let mut told = out.split_off(start);
             told.sort_unstable_by_key(|event| event.0);
             told.dedup_by_key(|event| event.0);

@@ -6,7 +6,7 @@
 //!  entry.rs applied.rs   what goes in, what comes out
 //!  write.rs multi.rs     the rules of each operation;  change.rs: how they change the tree, and back
 //!  session.rs acl.rs quota.rs                     read.rs: what is asked without the log
-//!  nodes.rs arena.rs slab.rs                      the znodes in memory
+//!  node.rs nodes.rs arena.rs slab.rs              the znodes in memory
 //!  snapshot.rs restore.rs bytes.rs digest.rs      the state as bytes, and as one number
 //! ```
 
@@ -18,6 +18,7 @@ mod change;
 mod digest;
 mod entry;
 mod multi;
+mod node;
 mod nodes;
 mod quota;
 mod read;
@@ -39,7 +40,7 @@ pub use acl::allows;
 pub use applied::{Applied, Change, ChangeKind, Outcome};
 pub use bytes::DecodeError;
 pub use entry::{Entry, Op, Origin, Txn};
-pub use nodes::Kind;
+pub use node::Kind;
 pub use restore::RestoreError;
 pub use session::Session;
 pub use snapshot::SnapshotId;

@@ -1,139 +1,26 @@
-//! The znodes in memory: 64 bytes each, name and data in an arena, siblings as a ring, one table from parent and name
-//! to number. What only some znodes have (children, a session, a changed access list) is in a record aside. It keeps
-//! the links right and saves what a running snapshot has not yet written; it knows no rule of ZooKeeper.
+//! The znodes in memory: a record of 64 bytes each, name and data in an arena, siblings as a ring, one table from parent
+//! and name to number. It keeps the links right and saves what a running snapshot has not yet written; it knows no rule
+//! of ZooKeeper.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::{BuildHasher, Hasher};
 
 use super::arena::{Arena, Place};
+use super::node::{Extra, FREE};
+pub(super) use super::node::{Kind, Node, Saved};
 use super::slab::Slab;
 use super::snapshot::Walk;
-use crate::proto::{SessionId, Stat};
+use crate::proto::Stat;
 
 pub(super) const ROOT: u32 = 0;
 /// No znode, no record aside.
 pub(super) const NONE: u32 = u32::MAX;
-/// The parent of a number that is free.
-const FREE: u32 = u32::MAX - 1;
 /// Bytes of a name.
 pub(super) const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// Before name and data lies the length of the data plus one, 0 for null.
 const LENGTH_BYTES: usize = 4;
 /// The table is cut into this many, so that no single growth of one holds up a write for long.
 const SHARDS: usize = 64;
-
-/// How long a znode lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    #[default]
-    Persistent,
-    /// As long as the session.
-    Ephemeral(SessionId),
-    /// Until it had children and has none.
-    Container,
-    /// Until it has no children and was not changed for so many milliseconds.
-    Ttl(i64),
-}
-
-impl Kind {
-    /// A tag and a number, for bytes and hashes.
-    pub(super) fn parts(self) -> (u8, i64) {
-        match self {
-            Kind::Persistent => (0, 0),
-            Kind::Ephemeral(session) => (1, session),
-            Kind::Container => (2, 0),
-            Kind::Ttl(ttl_ms) => (3, ttl_ms),
-        }
-    }
-
-    pub(super) fn of_parts(tag: u8, value: i64) -> Option<Kind> {
-        Some(match tag {
-            0 => Kind::Persistent,
-            1 => Kind::Ephemeral(value),
-            2 => Kind::Container,
-            3 => Kind::Ttl(value),
-            _ => return None,
-        })
-    }
-}
-
-/// A znode. Ordered by what a look-up touches; 64 bytes.
-pub(super) struct Node {
-    pub parent: u32,
-    page: u32,
-    unit: u16,
-    name_bytes: u16,
-    /// Number in the table of access lists.
-    pub acl: u32,
-    /// The ring of siblings.
-    next: u32,
-    prev: u32,
-    extra: u32,
-    pub version: i32,
-    pub czxid: i64,
-    pub mzxid: i64,
-    pub ctime: i64,
-    pub mtime: i64,
-}
-
-impl Default for Node {
-    fn default() -> Node {
-        Node {
-            parent: FREE,
-            page: 0,
-            unit: 0,
-            name_bytes: 0,
-            acl: 0,
-            next: NONE,
-            prev: NONE,
-            extra: NONE,
-            version: 0,
-            czxid: 0,
-            mzxid: 0,
-            ctime: 0,
-            mtime: 0,
-        }
-    }
-}
-
-impl Node {
-    fn place(&self) -> Place {
-        Place { page: self.page, unit: self.unit }
-    }
-}
-
-/// What a znode has once it had a child, or belongs to somebody, or its access list was changed.
-#[derive(Clone, Debug)]
-pub(super) struct Extra {
-    pub pzxid: i64,
-    /// Children ever created; the wire shows another number, see [`Nodes::stat`].
-    pub cversion: i32,
-    pub aversion: i32,
-    pub kind: Kind,
-    first: u32,
-    children: u32,
-}
-
-impl Default for Extra {
-    fn default() -> Extra {
-        Extra { pzxid: 0, cversion: 0, aversion: 0, kind: Kind::Persistent, first: NONE, children: 0 }
-    }
-}
-
-/// A znode as it is put in, or was before it was taken out; its data apart.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Saved {
-    pub acl: u32,
-    pub kind: Kind,
-    pub czxid: i64,
-    pub mzxid: i64,
-    pub pzxid: i64,
-    pub ctime: i64,
-    pub mtime: i64,
-    pub version: i32,
-    pub cversion: i32,
-    pub aversion: i32,
-}
 
 pub(super) struct Nodes {
     nodes: Slab<Node>,
@@ -494,16 +381,17 @@ impl Nodes {
 
     /// Before a znode changes: what a running snapshot has yet to write of it.
     fn save(&mut self, number: u32) {
-        let Some(mut walk) = self.walk.take() else { return };
-        if walk.wants(number) {
-            let image = (number < self.nodes.len() && self.is_used(number)).then(|| {
-                let mut record = Vec::new();
-                self.encode_node(number, &mut record);
-                record
-            });
+        if !self.walk.as_ref().is_some_and(|walk| walk.wants(number)) {
+            return;
+        }
+        let image = (number < self.nodes.len() && self.is_used(number)).then(|| {
+            let mut record = Vec::new();
+            self.encode_node(number, &mut record);
+            record
+        });
+        if let Some(walk) = &mut self.walk {
             walk.keep(number, image);
         }
-        self.walk = Some(walk);
     }
 }
 

@@ -63,11 +63,16 @@ impl State {
 
     /// The paths of a session's ephemeral znodes, sorted.
     pub fn ephemerals(&self, id: SessionId) -> Vec<String> {
+        self.owned(id).into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// Sorted, because the order in the set differs between servers.
+    fn owned(&self, id: SessionId) -> Vec<(String, u32)> {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
-        let mut paths: Vec<String> =
-            session.ephemerals.iter().map(|&number| self.nodes.path(number)).collect();
-        paths.sort_unstable();
-        paths
+        let mut owned: Vec<(String, u32)> =
+            session.ephemerals.iter().map(|&number| (self.nodes.path(number), number)).collect();
+        owned.sort_unstable();
+        owned
     }
 
     pub(super) fn check_session(&self, txn: &Txn) -> Result<(), Code> {
@@ -106,10 +111,8 @@ impl State {
     /// Ends a session, if there is one, and deletes its ephemeral znodes, all under the number of this transaction.
     /// Their paths are not in the log, so there is no number of them that would be too large for it.
     pub(super) fn close_session(&mut self, id: SessionId, out: &mut Applied) {
-        for path in self.ephemerals(id) {
-            if let Some(number) = self.nodes.find(&path) {
-                self.delete_node(number, &path, out);
-            }
+        for (path, number) in self.owned(id) {
+            self.delete_node(number, &path, out);
         }
         if let Some(session) = self.sessions.remove(&id) {
             self.digest = self.digest.wrapping_sub(session_part(id, session.timeout_ms, session.owner));

@@ -1,5 +1,9 @@
 //! Who is told of what, and how often.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::proto::{Acl, perms};
 use crate::proto::{Create, CreateOp, Request};
@@ -115,6 +119,15 @@ fn modes_on_one_path_tell_once_and_go_apart() {
     assert_eq!((watches.recursive, watches.counts()), (0, WatchCounts::default()));
 }
 
+/// Whoever watched everything below two parents of a path, and not the path itself, was told twice.
+#[test]
+fn watches_of_two_parents_tell_once() {
+    let mut watches = Watches::new();
+    watches.add_mode(ANN, "/", 1).unwrap();
+    watches.add_mode(ANN, "/a", 1).unwrap();
+    assert_eq!(told(&mut watches, ChangeKind::Data, "/a/b"), [event(1, DataChanged, "/a/b")]);
+}
+
 #[test]
 fn a_connection_that_ends_leaves_nothing() {
     let mut watches = Watches::new();
@@ -182,4 +195,75 @@ fn watches_of_another_server_are_compared_with_the_state() {
     assert_eq!(watches.check(ANN, "/old", 2), Ok(()));
     assert_eq!(watches.check(ANN, "/p", 4), Ok(()));
     assert_eq!(watches.check(ANN, "/r", 5), Ok(()));
+}
+
+/// The tables written down plainly: a set of watcher, path and mode.
+#[derive(Default)]
+struct Naive(BTreeSet<(u64, String, u8)>);
+
+impl Naive {
+    fn take(&mut self, path: &str, bits: u8, stays: u8) -> BTreeSet<u64> {
+        let hit = |watch: &(u64, String, u8)| watch.1 == path && watch.2 & (bits | stays) != 0;
+        let told = self.0.iter().filter(|watch| hit(watch)).map(|watch| watch.0).collect();
+        self.0.retain(|watch| watch.1 != path || watch.2 & bits == 0);
+        told
+    }
+
+    fn trigger(&mut self, kind: ChangeKind, path: &str) -> Vec<(u64, EventType, String)> {
+        let (told_as, once) = match kind {
+            ChangeKind::Created => (Created, bit::DATA),
+            ChangeKind::Data => (DataChanged, bit::DATA),
+            ChangeKind::Deleted => (Deleted, bit::DATA | bit::CHILD),
+        };
+        let below = |watched: &str| watched == "/" || path.starts_with(&format!("{watched}/"));
+        let recursive = self.0.iter().filter(|watch| watch.2 == bit::RECURSIVE && below(&watch.1));
+        let mut told: BTreeSet<u64> = recursive.map(|watch| watch.0).collect();
+        told.extend(self.take(path, once, bit::PERSISTENT | bit::RECURSIVE));
+        let mut events: Vec<_> = told.into_iter().map(|watcher| event(watcher, told_as, path)).collect();
+        if kind != ChangeKind::Data {
+            let parent = parent_of(path).unwrap();
+            let told = self.take(parent, bit::CHILD, bit::PERSISTENT);
+            events.extend(told.into_iter().map(|watcher| event(watcher, ChildrenChanged, parent)));
+        }
+        events
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_watches_tell_what_they_tell_in_the_plain_tables(
+        steps in prop::collection::vec((0u8..12, 0u64..4, 0usize..6, 0u8..4), 1..80),
+    ) {
+        let paths = ["/", "/a", "/a/b", "/a/b/c", "/ab", "/a/d"];
+        let (mut watches, mut naive) = (Watches::new(), Naive::default());
+        for (step, watcher, path, mode) in steps {
+            let (path, mode) = (paths[path], 1 << mode);
+            let id = WatcherId(watcher);
+            match step {
+                0..6 => {
+                    watches.add(id, path, mode).unwrap();
+                    naive.0.insert((watcher, path.to_string(), mode));
+                }
+                6 => {
+                    let kind = [0, 2, 1, 0, 4, 0, 0, 0, 5][usize::from(mode)];
+                    let removed = naive.0.remove(&(watcher, path.to_string(), mode));
+                    prop_assert_eq!(watches.remove(id, path, kind).is_ok(), removed);
+                }
+                7 => {
+                    watches.drop_watcher(id);
+                    naive.0.retain(|watch| watch.0 != watcher);
+                }
+                _ if path == "/" => {}
+                _ => {
+                    let kinds = [ChangeKind::Created, ChangeKind::Deleted, ChangeKind::Data];
+                    let kind = kinds[usize::from(step) % 3];
+                    prop_assert_eq!(told(&mut watches, kind, path), naive.trigger(kind, path));
+                }
+            }
+            let weight = |watch: &(u64, String, u8)| weight(watch.2);
+            prop_assert_eq!(watches.counts().watches, naive.0.iter().map(weight).sum::<usize>());
+            let watchers: BTreeSet<u64> = naive.0.iter().map(|watch| watch.0).collect();
+            prop_assert_eq!(watches.counts().watchers, watchers.len());
+        }
+    }
 }
