@@ -348,6 +348,17 @@ fn rows(site: &Site) -> HashMap<String, u64> {
     count
 }
 
+/// How many rows a table has, by the number of its last one: reading all of them takes so long when there are many that
+/// the reader had come to the end before nearly every one of a hundred kills.
+fn last_row(site: &Site) -> u64 {
+    let path = site.home.path().join("rows.db");
+    rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|database| {
+            database.query_row("SELECT coalesce(max(rowid), 0) FROM events", [], |row| row.get::<_, i64>(0))
+        })
+        .map_or(0, i64::cast_unsigned)
+}
+
 /// The position stands in the transaction of the rows. The topic is filled first, as above.
 #[test]
 fn killing_a_reader_into_a_database_loses_nothing_and_repeats_nothing() {
@@ -363,22 +374,22 @@ fn killing_a_reader_into_a_database_loses_nothing_and_repeats_nothing() {
     let mut random = Random::new(23);
     let mut cut = 0;
     for _ in 0..kills() {
-        let before = rows(&site).len() as u64;
+        let before = last_row(&site);
         let wanted = (before + random.below(LINES_PER_KILL / 2)).min(site.written);
         let running = site.start();
-        wait_until("it writes", || rows(&site).len() as u64 >= wanted);
+        wait_until("it writes", || last_row(&site) >= wanted);
         running.kill();
-        cut += u64::from((rows(&site).len() as u64) < site.written);
+        cut += u64::from(last_row(&site) < site.written);
     }
-    assert!(cut > 0, "no kill came while it wrote");
+    assert!(cut > kills() / 2, "only {cut} kills came while it wrote");
     let running = site.start();
-    wait_until("all lines have arrived", || rows(&site).len() as u64 >= site.written);
+    wait_until("all lines have arrived", || last_row(&site) >= site.written);
     running.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(running.wait().success());
     let kept = rows(&site);
-    assert_eq!(missing(&site, |line| kept.contains_key(line)), None);
-    assert_eq!(kept.len() as u64, site.written, "something is in the table that never was");
     let again: Vec<&String> = kept.iter().filter(|(_, times)| **times > 1).map(|(line, _)| line).collect();
     assert!(again.is_empty(), "{} lines came again, as `{}`", again.len(), again[0]);
+    assert_eq!(missing(&site, |line| kept.contains_key(line)), None);
+    assert_eq!(kept.len() as u64, site.written, "something is in the table that never was");
     println!("database: {} kills, {cut} while it wrote, {} lines once each", kills(), site.written);
 }
