@@ -240,10 +240,17 @@ impl Lane {
         }
         let bytes = slice.bytes()?;
         let mut batches = Vec::new();
+        // The first one may begin before what was asked for.
+        let mut least = 0;
         for found in flow_log::batch::batches(&bytes) {
             let (header, batch) =
                 found.map_err(|error| LaneError::Decode(DecodeError::Corrupt(error.to_string())))?;
-            let decoded = decode(batch, slots, self.seal.as_ref()).map_err(LaneError::Decode);
+            let decoded = decode(batch, slots, self.seal.as_ref())
+                .and_then(|decoded| {
+                    least = check_offsets(&decoded, least, self.log.end_offset())?;
+                    Ok(decoded)
+                })
+                .map_err(LaneError::Decode);
             match decoded {
                 Ok(decoded) => batches.push((header.size() as u64, decoded)),
                 // What stands before it is given first.
@@ -428,6 +435,17 @@ fn copy(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
     }
     target.sync()?;
     storage.sync_dir(to.parent().unwrap_or(Path::new(".")))
+}
+
+/// The offset behind a batch that lies between `least` and the end of the log. No checksum covers where a batch says
+/// that it begins.
+fn check_offsets(decoded: &Decoded, least: i64, end: i64) -> Result<i64, DecodeError> {
+    let base = decoded.base;
+    i64::try_from(decoded.batch.len())
+        .ok()
+        .and_then(|events| base.checked_add(events))
+        .filter(|behind| base >= least && *behind <= end)
+        .ok_or_else(|| DecodeError::Corrupt(format!("a batch says that it begins at offset {base}")))
 }
 
 /// Why a batch was not appended.
