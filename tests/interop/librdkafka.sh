@@ -3,7 +3,8 @@
 #
 # SOURCE_DIR is a checkout of librdkafka (2.14.0 is what the list beside this file was made with); its test-runner is
 # built there when it is missing: make, gcc, g++ and the headers of OpenSSL, zlib, zstd and curl are needed. Without
-# tests named it runs those of librdkafka.txt. Each test is a process of its own with a limit of LIMIT seconds.
+# tests named it runs those of librdkafka.txt. Each test is a process of its own with a limit of LIMIT seconds (180), or
+# of LIMIT_LONG (1200) where it waits for longer than that by itself.
 # The broker must make topics that are asked for by name, with four partitions, and have ACLs, as librdkafka's own
 # cluster does: `cargo run -p flow-broker --example broker -- 19092 /tmp/data 4 User:ANONYMOUS`. That cluster has three
 # brokers; so that topics can be made on one, the number of replicas is set to 1 in a line of the checkout's tests/test.c.
@@ -16,7 +17,8 @@ fi
 source_dir="$(cd "$1" && pwd)"
 broker="$2"
 shift 2
-limit="${LIMIT:-180}"
+limit_short="${LIMIT:-180}"
+limit_long="${LIMIT_LONG:-1200}"
 
 asked='rd_kafka_NewTopic_new(topicname, partition_cnt, replication_factor,'
 if grep -qF "$asked" "$source_dir/tests/test.c"; then
@@ -46,7 +48,12 @@ skipped=0
 for test in "${tests[@]}"; do
   log="$logs/$test.log"
   scenario=default
-  case "$test" in 0107 | 0111) scenario=noautocreate ;; esac
+  limit="$limit_short"
+  case "$test" in
+    0107 | 0111) scenario=noautocreate ;;
+    # Its parts wait one after another: eleven minutes in all.
+    0113) limit="$limit_long" ;;
+  esac
   start=$SECONDS
   status=0
   (
