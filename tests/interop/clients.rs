@@ -3,11 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::ensemble::Whose;
 use crate::program::Program;
+use crate::server::Wanted;
+use crate::{coordinator, ensemble};
 
 /// PyPI's name of a client and the module that it brings.
-const MODULES: &[(&str, &str)] =
-    &[("confluent-kafka", "confluent_kafka"), ("kafka-python", "kafka"), ("aiokafka", "aiokafka")];
+const MODULES: &[(&str, &str)] = &[
+    ("confluent-kafka", "confluent_kafka"),
+    ("kafka-python", "kafka"),
+    ("aiokafka", "aiokafka"),
+    ("kazoo", "kazoo"),
+];
 
 pub struct Clients {
     off: bool,
@@ -34,6 +41,9 @@ impl Clients {
         if runs(Command::new("kcat").arg("-V")) {
             found.push("kcat");
         }
+        if Path::new(ensemble::JAR).exists() && runs(Command::new("java").arg("-version")) {
+            found.push("zookeeper");
+        }
         let off = std::env::var("FLOW_INTEROP").is_ok_and(|value| value == "off");
         Clients { off, python, found }
     }
@@ -42,6 +52,11 @@ impl Clients {
     pub fn missing(&self, program: &Program) -> Option<String> {
         if self.off {
             return Some("FLOW_INTEROP=off".to_owned());
+        }
+        if let (Some(reason), Wanted::Ensemble(Whose::Ours, _) | Wanted::Compared) =
+            (coordinator::MISSING, program.wanted)
+        {
+            return Some(reason.to_owned());
         }
         if self.python.is_none() {
             return Some("python3 is not installed".to_owned());

@@ -1,5 +1,6 @@
-//! Real Kafka clients against our broker. Every `*.py` beside this file is a program of cases; each gets a broker of
-//! its own, as a process that it may have stopped and killed. What a program needs stands in its first lines.
+//! Real clients of Kafka against our broker, and of ZooKeeper against our coordinator and ZooKeeper itself. Every
+//! `*.py` beside this file is a program of cases; each gets a broker or an ensemble of its own, as processes that it
+//! may have stopped and killed. What a program needs stands in its first lines.
 //!
 //! The clients come from `tests/interop/setup.sh`; without them the programs are skipped, and that is said.
 //! `FLOW_INTEROP=require` makes a missing client a failure, `FLOW_INTEROP=off` skips all. `FLOW_INTEROP_RECORDS` is
@@ -7,7 +8,12 @@
 
 mod broker;
 mod clients;
+mod coordinator;
+mod differential;
+mod ensemble;
 mod program;
+mod server;
+mod zookeeper_client;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -22,8 +28,15 @@ const TOGETHER: usize = 4;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == broker::COMMAND) {
-        return broker::serve(&arguments[1..]);
+    // This program is also the servers and those of the clients that are in Rust.
+    if let Some((first, rest)) = arguments.split_first() {
+        match first.as_str() {
+            broker::COMMAND => return broker::serve(rest),
+            coordinator::COMMAND => return coordinator::serve(rest),
+            zookeeper_client::COMMAND => return zookeeper_client::run(rest),
+            differential::COMMAND => return differential::run(rest),
+            _ => {}
+        }
     }
     if arguments.iter().any(|one| one == "--list") {
         return ExitCode::SUCCESS;

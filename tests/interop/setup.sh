@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Kafka clients that tests/interop drives: kcat from Debian (as root), and those of requirements.txt from
-# PyPI in an environment of their own below the target directory. Does nothing when all of it is there. Without a
-# network the tests are skipped, not failed, unless FLOW_INTEROP=require.
+# Installs the clients of Kafka and ZooKeeper that tests/interop drives: kcat and ZooKeeper (server and command line)
+# from Debian (as root), and those of requirements.txt from PyPI in an environment of their own below the target
+# directory. Does nothing when all of it is there. Without a network the tests are skipped, not failed, unless
+# FLOW_INTEROP=require.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 target="${CARGO_TARGET_DIR:-$here/../../target}"
@@ -26,14 +27,22 @@ apt_install() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
   echo "interop: installing $* with apt-get"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get install -y -qq "$@" >"$log" 2>&1 && return 0
-  { apt-get update -qq && apt-get install -y -qq "$@"; } >"$log" 2>&1 && return 0
+  apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1 && return 0
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1 && return 0
   tail -n 3 "$log" >&2
   return 1
 }
 
 if ! command -v kcat >/dev/null 2>&1; then
   apt_install kcat || skip "kcat is not installed, and apt-get does not install it here"
+fi
+
+# The package `zookeeper` adds two scripts to this one, and brings a Java with windows and sound.
+if [ ! -e /usr/share/java/zookeeper.jar ]; then
+  apt_install libzookeeper-java || skip "Debian's ZooKeeper is not installed, and apt-get does not install it here"
+fi
+if ! command -v java >/dev/null 2>&1; then
+  apt_install default-jre-headless || skip "there is no java for ZooKeeper, and apt-get does not install it here"
 fi
 
 if ! command -v python3 >/dev/null 2>&1 && ! apt_install python3 python3-venv; then
@@ -59,5 +68,5 @@ elif ! cmp -s "$here/requirements.txt" "$mark"; then
 fi
 
 if [ "$missing" = 0 ]; then
-  echo "interop: $(kcat -V 2>&1 | sed -n 's/^Version \([^ ]*\).*/kcat \1/p'), $(grep -v '^#' "$here/requirements.txt" | head -3 | tr '\n' ' ')ready"
+  echo "interop: $(kcat -V 2>&1 | sed -n 's/^Version \([^ ]*\).*/kcat \1/p'), $(grep -v '^#' "$here/requirements.txt" | head -4 | tr '\n' ' ')ZooKeeper $(dpkg-query -W -f '${Version}' libzookeeper-java 2>/dev/null || true) ready"
 fi
