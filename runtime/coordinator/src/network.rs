@@ -94,3 +94,14 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     pub storage: Arc<dyn flow_log::storage::Storage>,
 }
+
+impl World {
+    /// The network, the clock and the disk of this machine.
+    pub fn real() -> World {
+        World {
+            network: Arc::new(Tcp),
+            clock: Arc::new(SystemClock),
+            storage: Arc::new(flow_log::storage::Disk),
+        }
+    }
+}
