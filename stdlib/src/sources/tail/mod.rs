@@ -37,13 +37,6 @@ const READ_AHEAD: usize = 8;
 /// Batches of one file before the next file has its turn.
 const TURN: usize = 16;
 
-/// How many times as long as a save took passes at least until the next one, if that is longer than `save`: reading waits
-/// for saves, and a disk that is slow to sync must not be kept at it.
-const SAVE_REST: u32 = 49;
-
-/// The most that the rest after a slow save is.
-const SAVE_REST_MAX: StdDuration = StdDuration::from_secs(1);
-
 /// The longest wait after lost batches.
 const LOST_WAIT_MAX: StdDuration = StdDuration::from_secs(5);
 
@@ -593,20 +586,13 @@ impl<'a> Tailing<'a> {
     }
 
     async fn write_positions(&mut self) -> Result<Result<(), Fault>, SourceError> {
-        let began = Instant::now();
         self.files.kept.trim();
         let (path, positions) = (self.tail.positions.clone(), self.files.positions());
         let saved = blocking(move || save_positions(&path, positions)).await?;
         self.unsaved = false;
-        let now = Instant::now();
-        self.next_save = now + save_rest(now.duration_since(began), self.tail.settings.save.std());
+        self.next_save = Instant::now() + self.tail.settings.save.std();
         Ok(saved)
     }
-}
-
-/// How long after a save the next one is due.
-fn save_rest(took: StdDuration, every: StdDuration) -> StdDuration {
-    every.max(took.saturating_mul(SAVE_REST).min(SAVE_REST_MAX))
 }
 
 /// When something is due again that began at a moment and has ended now: it may take a tenth of the time.

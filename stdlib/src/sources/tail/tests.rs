@@ -5,13 +5,12 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use flow_agent::SourceError;
 use flow_plan::Settings;
 use serde_json::{Value, json};
 
-use super::{save_rest, tail};
+use super::tail;
 use crate::sources::testing::{Collector, Mode, Running, Seeded, context, settings};
 
 const MS: u64 = 1_000_000;
@@ -505,17 +504,6 @@ fn a_bad_pattern_is_a_fault_of_its_setting() {
     let settings = with("/a/[", json!({}));
     let fault = tail(&settings, &context(Path::new("/nowhere"))).err().unwrap();
     assert_eq!(fault.setting, Some("path"));
-}
-
-#[test]
-fn a_slow_save_is_followed_by_a_longer_rest() {
-    let rest = |took, every| save_rest(Duration::from_millis(took), Duration::from_millis(every)).as_millis();
-    assert_eq!(rest(1, 100), 100);
-    // Its share of the time stays small.
-    assert_eq!(rest(10, 100), 490);
-    assert_eq!(rest(60_000, 100), 1_000);
-    assert_eq!(rest(60_000, 5_000), 5_000);
-    assert_eq!(rest(u64::MAX, 1), 1_000);
 }
 
 /// Writes, rotates, truncates a copy, kills and restarts in an order that a seed decides; at the end every line
