@@ -1,4 +1,4 @@
-//! What a log costs: appending, checking, reading, waiting for the disk, and opening again after a kill.
+//! What a log costs: building batches, appending, checking, reading, waiting for the disk, and opening again after a kill.
 //!
 //! `FLOW_LOG_BENCH_MB` is the size of the log that is opened (default 64), `TMPDIR` the disk that is measured.
 
@@ -58,6 +58,20 @@ fn append(bencher: Bencher<'_, '_>, (value_bytes, count): (usize, usize)) {
             log.truncate(0).unwrap();
         }
         log.append(black_box(&batch), ASSIGN, 0).unwrap()
+    });
+}
+
+/// As a channel on disk does it: memory that was used before, a put of a source.
+#[divan::bench(args = [(100, 1600), (240, 700)])]
+fn build(bencher: Bencher<'_, '_>, (value_bytes, count): (usize, usize)) {
+    let value = vec![b'v'; value_bytes];
+    let mut memory = Vec::new();
+    bencher.counter(BytesCount::new(value_bytes * count)).bench_local(|| {
+        let mut builder = Builder::reuse(BuilderOptions::default(), std::mem::take(&mut memory));
+        for _ in 0..count {
+            builder.push(1_700_000_000_000, None, Some(black_box(&value)), std::iter::empty());
+        }
+        memory = builder.finish();
     });
 }
 
