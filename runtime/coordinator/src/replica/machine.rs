@@ -79,8 +79,8 @@ impl Shared {
 
     /// Applies decoded entries under one hold of the lock.
     fn apply(&self, entries: Vec<Step>) {
-        let mut copy = self.write();
-        let copy = &mut *copy;
+        let mut locked = self.write();
+        let copy = &mut *locked;
         for step in entries {
             match step.what {
                 What::Nothing => {}
@@ -101,6 +101,8 @@ impl Shared {
         if let Some(applied) = &copy.applied {
             self.applied.send_replace(applied.index + 1);
         }
+        drop(locked);
+        self.observer.unlocked();
     }
 
     fn note_sessions(&self, state: &State, applied: &Applied) {

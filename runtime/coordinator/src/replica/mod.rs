@@ -73,6 +73,8 @@ pub trait Observer: Send + Sync {
     fn status(&self, status: &Status);
     /// A snapshot replaced the state: what happened in between is not told.
     fn restored(&self, state: &State);
+    /// The state is unlocked after entries were applied and answered: time to wake who waits.
+    fn unlocked(&self) {}
 }
 
 /// The state, locked for reading. Never to be held across an await.

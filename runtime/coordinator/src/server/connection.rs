@@ -42,7 +42,49 @@ pub(super) struct Connection {
     pub closes: AtomicBool,
     end: AtomicUsize,
     waker: AtomicWaker,
+    wakes: Arc<Wakes>,
+    /// Stands in the list of those to be woken.
+    listed: AtomicBool,
     server: Arc<ServerStats>,
+}
+
+/// Who is to be woken when the state is unlocked. A connection that ran before that would wait for the lock, and would
+/// send the answers of one entry in pieces.
+#[derive(Default)]
+pub(super) struct Wakes(Mutex<Listed>);
+
+#[derive(Default)]
+struct Listed {
+    applying: bool,
+    connections: Vec<Arc<Connection>>,
+}
+
+impl Wakes {
+    /// Entries are being applied: wakes are put off.
+    pub fn begin(&self) {
+        self.lock().applying = true;
+    }
+
+    /// Wakes those who were put off.
+    pub fn end(&self) {
+        let mut listed = self.lock();
+        listed.applying = false;
+        let mut connections = std::mem::take(&mut listed.connections);
+        drop(listed);
+        for connection in connections.drain(..) {
+            connection.listed.store(false, Ordering::Release);
+            connection.waker.wake();
+        }
+        // The memory is kept for the next time.
+        let mut listed = self.lock();
+        if listed.connections.capacity() == 0 {
+            listed.connections = connections;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Bytes that go to the client next.
@@ -76,7 +118,7 @@ pub(super) struct Introduction {
 }
 
 impl Connection {
-    pub fn new(introduction: Introduction, server: Arc<ServerStats>) -> Connection {
+    pub fn new(introduction: Introduction, wakes: Arc<Wakes>, server: Arc<ServerStats>) -> Connection {
         let Introduction { id, session, timeout_ms, peer, read_only, secure, established_ms, ids } =
             introduction;
         Connection {
@@ -94,6 +136,8 @@ impl Connection {
             closes: AtomicBool::new(false),
             end: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
+            wakes,
+            listed: AtomicBool::new(false),
             server,
         }
     }
@@ -148,7 +192,7 @@ impl Connection {
     }
 
     /// Answers a write. Called in the order of the writes, while the state is locked: only puts bytes into the outbox.
-    pub fn answer_write(&self, xid: i32, bytes: usize, took: Duration, outcome: &Outcome) {
+    pub fn answer_write(self: &Arc<Self>, xid: i32, bytes: usize, took: Duration, outcome: &Outcome) {
         use std::sync::atomic::Ordering::Relaxed;
         match &outcome.result {
             // Nobody knows whether it was done, and the client shall not take it for refused.
@@ -169,11 +213,26 @@ impl Connection {
         self.stats.latency.add(1, took);
         self.stats.last_zxid.store(outcome.zxid, Relaxed);
         self.pending.fetch_sub(1, Ordering::AcqRel);
+        self.wake_later();
+    }
+
+    /// Wakes the task, after the state is unlocked if it is locked now.
+    fn wake_later(self: &Arc<Self>) {
+        if self.listed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut listed = self.wakes.lock();
+        if listed.applying {
+            listed.connections.push(Arc::clone(self));
+            return;
+        }
+        drop(listed);
+        self.listed.store(false, Ordering::Release);
         self.waker.wake();
     }
 
     /// Tells what a watch saw. Called before the answers to the writes of the same entry, while the state is locked.
-    pub fn tell(&self, zxid: Zxid, kind: EventType, path: &str) {
+    pub fn tell(self: &Arc<Self>, zxid: Zxid, kind: EventType, path: &str) {
         let mut outbox = self.outbox();
         if outbox.bytes.len() > OUTBOX_BYTES_MAX {
             drop(outbox);
@@ -182,7 +241,7 @@ impl Connection {
         }
         put_event(&mut outbox, zxid, kind, path);
         drop(outbox);
-        self.waker.wake();
+        self.wake_later();
     }
 }
 

@@ -248,7 +248,7 @@ fn make(
         established_ms: server.world.clock.now_ms(),
         ids: origin.ids,
     };
-    Connection::new(introduction, Arc::clone(&server.hub.stats))
+    Connection::new(introduction, Arc::clone(&server.hub.wakes), Arc::clone(&server.hub.stats))
 }
 
 fn put_connect_reply(reply: &ConnectResponse, out: &mut Vec<u8>) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Wakes};
 use super::stats::ServerStats;
 use crate::proto::SessionId;
 use crate::replica::{Observer, Status};
@@ -17,6 +17,7 @@ use crate::watches::{WatchCounts, WatcherId, Watches};
 pub(super) struct Hub {
     connections: Mutex<Registry>,
     watches: Mutex<Watches>,
+    pub wakes: Arc<Wakes>,
     pub stats: Arc<ServerStats>,
 }
 
@@ -126,6 +127,7 @@ impl Hub {
 
 impl Observer for Hub {
     fn applied(&self, _state: &State, applied: &Applied) {
+        self.wakes.begin();
         if !applied.changes.is_empty() {
             self.tell(applied);
         }
@@ -152,5 +154,9 @@ impl Observer for Hub {
     /// Nobody knows which changes the snapshot holds. Clients connect again and say what they had seen.
     fn restored(&self, _state: &State) {
         self.finish_all(End::Cut);
+    }
+
+    fn unlocked(&self) {
+        self.wakes.end();
     }
 }
