@@ -1,7 +1,7 @@
 //! The few ways in which the tree changes, each with all that hangs on it: digest, counts, the znodes of a session,
 //! containers, quotas, use of access lists. And each way back, for a multi that fails half-way.
 
-use super::digest::{OwnPart, child_part, hash_bytes, own_part};
+use super::digest::{OwnPart, child_part, own_part, path_hash};
 use super::nodes::{Kind, NONE, Saved};
 use super::{Applied, Change, ChangeKind, State};
 
@@ -40,9 +40,8 @@ impl State {
         )
     }
 
-    /// The share of a znode in the digest.
-    pub(super) fn node_digest(&self, number: u32, path: &str) -> u64 {
-        let path = hash_bytes(path.as_bytes());
+    /// The share of a znode in the digest; `path` is the hash of its path.
+    fn node_digest(&self, number: u32, path: u64) -> u64 {
         let children = child_part(path, self.nodes.pzxid(number), self.nodes.cversion(number));
         self.own_digest(number, path).wrapping_add(children)
     }
@@ -57,15 +56,16 @@ impl State {
         saved: &Saved,
     ) -> u32 {
         let number = self.nodes.insert(parent, name, data, saved);
-        self.account_added(number, path);
+        self.account_added(number, path_hash(path), path.len());
+        self.quota_node_added(path);
         self.undo(|_| Undo::Added { path: path.to_string() });
         number
     }
 
-    /// Counts a znode that is in the tree now.
-    pub(super) fn account_added(&mut self, number: u32, path: &str) {
+    /// Counts a znode that is in the tree now; `path` is the hash of its path.
+    pub(super) fn account_added(&mut self, number: u32, path: u64, path_bytes: usize) {
         self.digest = self.digest.wrapping_add(self.node_digest(number, path));
-        self.data_bytes += (path.len() + self.nodes.data_bytes(number)) as u64;
+        self.data_bytes += (path_bytes + self.nodes.data_bytes(number)) as u64;
         match self.nodes.kind(number) {
             Kind::Persistent => {}
             Kind::Ephemeral(session) => {
@@ -78,7 +78,6 @@ impl State {
                 self.containers.insert(number);
             }
         }
-        self.quota_node_added(path);
     }
 
     /// Takes a znode without children out.
@@ -87,7 +86,7 @@ impl State {
             let data = state.nodes.data(number).map(<[u8]>::to_vec);
             Undo::Dropped { path: path.to_string(), data, saved: state.nodes.saved(number) }
         });
-        self.digest = self.digest.wrapping_sub(self.node_digest(number, path));
+        self.digest = self.digest.wrapping_sub(self.node_digest(number, path_hash(path)));
         self.data_bytes -= (path.len() + self.nodes.data_bytes(number)) as u64;
         match self.nodes.kind(number) {
             Kind::Persistent => {}
@@ -129,7 +128,7 @@ impl State {
                 version: node.version,
             }
         });
-        let hash = hash_bytes(path.as_bytes());
+        let hash = path_hash(path);
         self.digest = self.digest.wrapping_sub(self.own_digest(number, hash));
         self.data_bytes -= self.nodes.data_bytes(number) as u64;
         self.nodes.set_data(number, data);
@@ -146,7 +145,7 @@ impl State {
             acl: state.nodes.at(number).acl,
             aversion: state.nodes.aversion(number),
         });
-        let hash = hash_bytes(path.as_bytes());
+        let hash = path_hash(path);
         self.digest = self.digest.wrapping_sub(self.own_digest(number, hash));
         let old = std::mem::replace(&mut self.nodes.at_mut(number).acl, acl);
         self.nodes.extra_mut(number).aversion = aversion;
@@ -163,7 +162,7 @@ impl State {
             pzxid: state.nodes.pzxid(number),
             cversion: state.nodes.cversion(number),
         });
-        let hash = hash_bytes(path.as_bytes());
+        let hash = path_hash(path);
         let extra = self.nodes.extra_mut(number);
         let old = child_part(hash, extra.pzxid, extra.cversion);
         (extra.pzxid, extra.cversion) = (pzxid, cversion);

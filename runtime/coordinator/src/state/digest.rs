@@ -36,6 +36,20 @@ pub(super) fn hash_words(words: &[u64]) -> u64 {
     words.iter().fold(SEED, |state, &word| fold(word ^ A, state ^ B).wrapping_add(state.rotate_left(23)))
 }
 
+/// The hash of the path of the root.
+pub(super) const ROOT_HASH: u64 = SEED;
+
+/// The hash of the path of a child.
+pub(super) fn child_hash(parent: u64, name: &[u8]) -> u64 {
+    fold(hash_bytes(name) ^ A, parent ^ B).wrapping_add(parent.rotate_left(23))
+}
+
+/// The hash of a path: made of its names, so that a tree can be hashed without its paths.
+pub(super) fn path_hash(path: &str) -> u64 {
+    let names = path.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+    names.fold(ROOT_HASH, child_hash)
+}
+
 /// What a znode says itself: its data, its access list, who made and changed it.
 pub(super) struct OwnPart<'a> {
     pub data: Option<&'a [u8]>,
@@ -88,6 +102,9 @@ mod tests {
         assert_eq!(hash_bytes(b""), 0x9996_1983_3e3b_abd7);
         assert_eq!(hash_bytes(b"/zookeeper/config"), 0x192f_0e18_811b_834e);
         assert_eq!(hash_words(&[1, 2]), 0xedc8_2308_139e_aa2a);
+        assert_eq!(path_hash("/"), ROOT_HASH);
+        assert_eq!(path_hash("/a/b"), child_hash(child_hash(ROOT_HASH, b"a"), b"b"));
+        assert_ne!(path_hash("/a/b"), path_hash("/b/a"));
         assert_ne!(hash_bytes(b""), hash_bytes(b"\0"));
         assert_ne!(hash_bytes(&[0; 16]), hash_bytes(&[0; 17]));
         assert_ne!(hash_words(&[1, 2]), hash_words(&[2, 1]));

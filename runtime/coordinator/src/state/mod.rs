@@ -6,7 +6,7 @@
 //!  entry.rs applied.rs   what goes in, what comes out
 //!  write.rs multi.rs     the rules of each operation;  change.rs: how they change the tree, and back
 //!  session.rs acl.rs quota.rs                     read.rs: what is asked without the log
-//!  node.rs nodes.rs arena.rs slab.rs              the znodes in memory
+//!  node.rs nodes.rs index.rs arena.rs slab.rs     the znodes in memory
 //!  snapshot.rs restore.rs bytes.rs digest.rs      the state as bytes, and as one number
 //! ```
 
@@ -17,6 +17,7 @@ mod bytes;
 mod change;
 mod digest;
 mod entry;
+mod index;
 mod multi;
 mod node;
 mod nodes;

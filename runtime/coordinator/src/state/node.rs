@@ -42,7 +42,8 @@ impl Kind {
     }
 }
 
-/// A znode. Ordered by what a look-up touches; 64 bytes.
+/// A znode: one line of the processor's cache.
+#[repr(align(64))]
 pub(super) struct Node {
     pub parent: u32,
     pub page: u32,

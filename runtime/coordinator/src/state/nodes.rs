@@ -2,10 +2,8 @@
 //! and name to number. It keeps the links right and saves what a running snapshot has not yet written; it knows no rule
 //! of ZooKeeper.
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-use std::hash::{BuildHasher, Hasher};
-
 use super::arena::{Arena, Place};
+use super::index::Index;
 use super::node::{Extra, FREE};
 pub(super) use super::node::{Kind, Node, Saved};
 use super::slab::Slab;
@@ -19,15 +17,12 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// Before name and data lies the length of the data plus one, 0 for null.
 const LENGTH_BYTES: usize = 4;
-/// The table is cut into this many, so that no single growth of one holds up a write for long.
-const SHARDS: usize = 64;
 
 pub(super) struct Nodes {
     nodes: Slab<Node>,
     extras: Slab<Extra>,
     arena: Arena,
-    shards: Vec<HashTable<u32>>,
-    hasher: DefaultHashBuilder,
+    index: Index,
     count: usize,
     pub walk: Option<Walk>,
 }
@@ -39,8 +34,7 @@ impl Nodes {
             nodes: Slab::new(),
             extras: Slab::new(),
             arena: Arena::new(),
-            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
-            hasher: DefaultHashBuilder::default(),
+            index: Index::new(),
             count: 0,
             walk: None,
         }
@@ -113,8 +107,7 @@ impl Nodes {
     }
 
     pub fn name(&self, number: u32) -> &[u8] {
-        let node = self.at(number);
-        &self.payload(node)[LENGTH_BYTES..LENGTH_BYTES + usize::from(node.name_bytes)]
+        name_of(self.at(number), &self.arena)
     }
 
     pub fn data(&self, number: u32) -> Option<&[u8]> {
@@ -157,16 +150,10 @@ impl Nodes {
 
     /// The child of that name.
     pub fn child(&self, parent: u32, name: &[u8]) -> Option<u32> {
-        let hash = self.hash(parent, name);
-        let shard = &self.shards[shard_of(hash)];
-        shard
-            .find(hash, |&number| {
-                let node = self.nodes.at(number);
-                node.parent == parent
-                    && usize::from(node.name_bytes) == name.len()
-                    && &self.payload(node)[LENGTH_BYTES..LENGTH_BYTES + name.len()] == name
-            })
-            .copied()
+        self.index.find(self.index.hash(parent, name), |number| {
+            let node = self.nodes.at(number);
+            node.parent == parent && name_of(node, &self.arena) == name
+        })
     }
 
     /// The znode at a path. What is no path has none.
@@ -264,18 +251,25 @@ impl Nodes {
         self.count += 1;
         if parent != NONE {
             self.link(number);
+            self.index.insert(self.index.hash(parent, name), number);
         }
         number
     }
 
     /// Makes a znode that lies unlinked known to its parent; false if there is one of that name.
     pub fn adopt(&mut self, number: u32, parent: u32) -> bool {
-        if self.child(parent, self.name(number)).is_some() {
-            return false;
+        let hash = self.index.hash(parent, self.name(number));
+        let (nodes, arena) = (&self.nodes, &self.arena);
+        let name = name_of(nodes.at(number), arena);
+        let is_new = self.index.insert_new(hash, number, |other| {
+            let other = nodes.at(other);
+            other.parent == parent && name_of(other, arena) == name
+        });
+        if is_new {
+            self.nodes.at_mut(number).parent = parent;
+            self.link(number);
         }
-        self.nodes.at_mut(number).parent = parent;
-        self.link(number);
-        true
+        is_new
     }
 
     fn link(&mut self, number: u32) {
@@ -292,22 +286,18 @@ impl Nodes {
             let node = self.nodes.at_mut(number);
             (node.next, node.prev) = (first, last);
         }
-        let hash = self.hash(parent, self.name(number));
-        let (nodes, arena, hasher) = (&self.nodes, &self.arena, &self.hasher);
-        self.shards[shard_of(hash)].insert_unique(hash, number, |&number| {
-            let node = nodes.at(number);
-            let name = &arena.at(node.place())[LENGTH_BYTES..LENGTH_BYTES + usize::from(node.name_bytes)];
-            hash_of(hasher, node.parent, name)
-        });
+    }
+
+    /// Before so many are adopted.
+    pub fn reserve(&mut self, count: usize) {
+        self.index.reserve(count);
     }
 
     /// Takes a znode without children out.
     pub fn remove(&mut self, number: u32) {
         self.save(number);
-        let hash = self.hash(self.nodes.at(number).parent, self.name(number));
-        if let Ok(entry) = self.shards[shard_of(hash)].find_entry(hash, |&other| other == number) {
-            entry.remove();
-        }
+        let hash = self.index.hash(self.nodes.at(number).parent, self.name(number));
+        self.index.remove(hash, number);
         let node = self.nodes.remove(number);
         self.arena.give(node.place());
         if node.extra != NONE {
@@ -375,10 +365,6 @@ impl Nodes {
         place
     }
 
-    fn hash(&self, parent: u32, name: &[u8]) -> u64 {
-        hash_of(&self.hasher, parent, name)
-    }
-
     /// Before a znode changes: what a running snapshot has yet to write of it.
     fn save(&mut self, number: u32) {
         if !self.walk.as_ref().is_some_and(|walk| walk.wants(number)) {
@@ -395,6 +381,10 @@ impl Nodes {
     }
 }
 
+fn name_of<'a>(node: &Node, arena: &'a Arena) -> &'a [u8] {
+    &arena.at(node.place())[LENGTH_BYTES..LENGTH_BYTES + usize::from(node.name_bytes)]
+}
+
 fn data_length(payload: &[u8]) -> Option<usize> {
     let length = u32::from_le_bytes([payload[0], payload[1], payload[2], payload[3]]);
     (length as usize).checked_sub(1)
@@ -402,20 +392,6 @@ fn data_length(payload: &[u8]) -> Option<usize> {
 
 fn length_bytes(data: Option<&[u8]>) -> [u8; LENGTH_BYTES] {
     data.map_or(0, |data| data.len() as u32 + 1).to_le_bytes()
-}
-
-/// The seed differs between processes: nobody can choose names that fall together. Nothing that is answered or
-/// written depends on the order in the table.
-fn hash_of(hasher: &DefaultHashBuilder, parent: u32, name: &[u8]) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write_u32(parent);
-    state.write(name);
-    state.finish()
-}
-
-/// The table takes its tag from the top bits and its place from the lowest; these lie between.
-fn shard_of(hash: u64) -> usize {
-    (hash >> 44) as usize % SHARDS
 }
 
 /// The numbers of the children of a znode.

@@ -97,6 +97,11 @@ impl State {
         }
     }
 
+    /// Whether a znode has the name of those with limits.
+    pub(super) fn is_limits(&self, number: u32) -> bool {
+        self.nodes.name(number) == LIMITS.as_bytes()
+    }
+
     /// A znode was put in: perhaps it makes a quota.
     pub(super) fn quota_node_added(&mut self, path: &str) {
         if let Some(quota) = quota_of(path, LIMITS) {

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use thiserror::Error;
 
 use super::bytes::{DecodeError, Reader};
+use super::digest::{ROOT_HASH, child_hash};
 use super::nodes::{Kind, NAME_BYTES_MAX, NONE, ROOT, Saved};
 use super::snapshot::{FRAME_HEAD_BYTES, MAGIC, VERSION, kind};
 use super::{Limits, Serial, State};
@@ -125,7 +126,7 @@ impl State {
                     if !has_head || reader.left() > 0 {
                         return corrupt(at, "the end does not fit");
                     }
-                    state.link(&loaded, count, digest).map_err(|what| RestoreError::Corrupt { at, what })?;
+                    state.link(loaded, count, digest).map_err(|what| RestoreError::Corrupt { at, what })?;
                     return Ok(state);
                 }
                 Err(DecodeError { what, at: inner }) => return corrupt(at + inner as u64, what),
@@ -248,50 +249,56 @@ impl State {
     }
 
     /// Makes a tree of the znodes, and holds it against what the snapshot says of itself.
-    fn link(&mut self, loaded: &Loaded, count: u64, digest: u64) -> Result<(), &'static str> {
-        if loaded.numbers.len() as u64 != count || count == 0 {
+    fn link(&mut self, loaded: Loaded, count: u64, digest: u64) -> Result<(), &'static str> {
+        let Loaded { numbers, mut parents, acls } = loaded;
+        if numbers.len() as u64 != count || count == 0 {
             return Err("znodes are missing");
         }
-        for (number, &parent) in loaded.parents.iter().enumerate().skip(1) {
+        for parent in parents.iter_mut().skip(1) {
             // Numbers only differ where some were free, so the place is often the number itself.
-            let place = match loaded.numbers.get(parent as usize) {
-                Some(&there) if there == parent => parent as usize,
-                _ => loaded.numbers.binary_search(&parent).map_err(|_| "a znode without its parent")?,
+            *parent = match numbers.get(*parent as usize) {
+                Some(there) if there == parent => *parent,
+                _ => numbers.binary_search(parent).map_err(|_| "a znode without its parent")? as u32,
             };
-            if !self.nodes.adopt(number as u32, place as u32) {
+        }
+        // Hash and bytes of each path; 0 bytes where they are not known yet.
+        let mut paths = vec![(ROOT_HASH, 0u32); numbers.len()];
+        paths[0].1 = 1;
+        self.account_added(ROOT, ROOT_HASH, 1);
+        self.nodes.reserve(numbers.len());
+        let mut above = Vec::new();
+        for number in 1..numbers.len() {
+            if !self.nodes.adopt(number as u32, parents[number]) {
                 return Err("two znodes of one name");
             }
-        }
-        let (mut path, mut above) = (String::new(), Vec::new());
-        let (mut reached, mut at) = (0, Some(ROOT));
-        while let Some(number) = at {
-            let parent = self.nodes.at(number).parent;
-            while let Some(&(other, length)) = above.last() {
-                if other == parent {
-                    path.truncate(length);
-                    break;
+            // A parent may have a higher number than its child, where numbers were used again.
+            let mut at = number;
+            while paths[at].1 == 0 {
+                if above.len() > numbers.len() {
+                    return Err("znodes that hang on themselves");
                 }
-                above.pop();
+                above.push(at);
+                at = parents[at] as usize;
             }
-            if number == ROOT {
-                self.account_added(number, "/");
-                above.push((number, 0));
-            } else {
-                path.push('/');
-                path.push_str(std::str::from_utf8(self.nodes.name(number)).unwrap_or_default());
-                self.account_added(number, &path);
-                above.push((number, path.len()));
+            while let Some(at) = above.pop() {
+                let (hash, bytes) = paths[parents[at] as usize];
+                let name = self.nodes.name(at as u32);
+                let before = if parents[at] == ROOT { 0 } else { bytes };
+                let bytes = before.saturating_add(1 + name.len() as u32);
+                let hash = child_hash(hash, name);
+                paths[at] = (hash, bytes);
+                self.account_added(at as u32, hash, bytes as usize);
             }
-            reached += 1;
-            at = self.nodes.walk_next(ROOT, number);
         }
-        if reached != self.nodes.len() {
-            return Err("znodes that hang on themselves");
+        for number in 1..numbers.len() as u32 {
+            if self.is_limits(number) {
+                self.quota_node_added(&self.nodes.path(number));
+            }
         }
         if self.digest != digest {
             return Err("the digest does not match");
         }
-        loaded.acls.values().for_each(|&acl| self.acls.give(acl));
+        acls.values().for_each(|&acl| self.acls.give(acl));
         Ok(())
     }
 }
