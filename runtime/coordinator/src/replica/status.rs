@@ -75,11 +75,12 @@ const SYNCED_LAG: u64 = 16;
 
 impl Inner {
     pub(super) fn status(&self) -> Status {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let touch = self.is_in_touch();
-        let members = self.members();
+        // All of these look at the metrics themselves: to look twice at once is a deadlock when a writer waits between.
+        let (touch, serving) = (self.is_in_touch(), self.is_serving());
+        let leader = self.leader().filter(|_| touch).and_then(|(leader, _)| u32::try_from(leader).ok());
+        let (members, id) = (self.members(), self.id());
         let failed = lock(&self.failed).clone();
+        let metrics = self.raft.metrics().borrow_watched().clone();
         let role = match metrics.state {
             _ if failed.is_some() || !touch => Role::Looking,
             ServerState::Leader if members.len() <= 1 => Role::Standalone,
@@ -93,7 +94,7 @@ impl Inner {
             for (server, matching) in replication {
                 let reached = matching.as_ref().map_or(0, |id| id.index + 1);
                 let member = members.iter().find(|member| u64::from(member.id) == *server);
-                if *server == self.id() || reached + SYNCED_LAG < metrics.last_log_index.unwrap_or(0) {
+                if *server == id || reached + SYNCED_LAG < metrics.last_log_index.unwrap_or(0) {
                     continue;
                 }
                 match member.map(|member| member.observer) {
@@ -109,9 +110,9 @@ impl Inner {
             server: self.config.server,
             role,
             term: metrics.current_term,
-            leader: self.leader().filter(|_| touch).and_then(|(leader, _)| u32::try_from(leader).ok()),
+            leader,
             members,
-            serving: self.is_serving(),
+            serving,
             failed,
             synced_followers: synced.0,
             synced_observers: synced.1,

@@ -203,7 +203,8 @@ async fn attach(server: &Arc<Server>, asked: &ConnectRequest, origin: Origin) ->
     let Some(timeout_ms) = timeout_ms else { return Answer::Gone };
     let joined = Joined::new(server, make(server, id, session, timeout_ms, origin, false));
     // Before the hub knew the connection the session may have ended, or moved on.
-    match server.replica.read().session(session).map(|session| session.owner) {
+    let owner = server.replica.read().session(session).map(|session| session.owner);
+    match owner {
         None => Answer::Gone,
         Some(owner) if owner != id => Answer::Elsewhere,
         Some(_) => Answer::Session(joined, asked.password.clone()),

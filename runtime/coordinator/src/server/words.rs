@@ -88,6 +88,7 @@ pub(super) fn answer(server: &Server, word: &str) -> String {
 
 fn summary(server: &Server) -> String {
     let stats = &server.hub.stats;
+    let mode = mode(server);
     let state = server.replica.read();
     format!(
         "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: {}\n\
@@ -100,7 +101,7 @@ fn summary(server: &Server) -> String {
         server.open(),
         stats.outstanding.load(Relaxed),
         state.last_zxid(),
-        mode(server),
+        mode,
         state.node_count(),
     )
 }
