@@ -8,8 +8,10 @@ use hashbrown::{HashMap, HashSet};
 use crate::proto::{Code, EventType, Id, SetWatches, Zxid, parent_of};
 use crate::state::{Change, ChangeKind, State};
 
-/// Paths that one connection may watch; each costs some hundred bytes of this server.
-pub const PATHS_PER_WATCHER_MAX: usize = 1 << 20;
+/// Bytes of the paths that one connection may watch, each with [`PATH_BYTES`] for what is kept beside it.
+pub const BYTES_PER_WATCHER_MAX: usize = 256 << 20;
+/// About what the tables need for a path, without its letters.
+pub const PATH_BYTES: usize = 200;
 
 /// A connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,12 +39,19 @@ pub struct WatchCounts {
     pub watches: usize,
 }
 
+/// What one connection watches.
+#[derive(Default)]
+struct Watched {
+    paths: HashSet<Arc<str>>,
+    bytes: usize,
+}
+
 /// The tables of one server.
 #[derive(Default)]
 pub struct Watches {
     /// For each path who watches it, sorted.
     paths: HashMap<Arc<str>, Vec<(WatcherId, u8)>>,
-    watchers: HashMap<WatcherId, HashSet<Arc<str>>>,
+    watchers: HashMap<WatcherId, Watched>,
     /// Watches of everything below a path; without any, no parent is looked at.
     recursive: usize,
     watches: usize,
@@ -108,10 +117,14 @@ impl Watches {
             None => Arc::from(path),
         };
         let watched = self.watchers.entry(watcher).or_default();
-        if watched.len() >= PATHS_PER_WATCHER_MAX && !watched.contains(&key) {
-            return Err(Code::QuotaExceeded);
+        if !watched.paths.contains(&key) {
+            let bytes = watched.bytes + path.len() + PATH_BYTES;
+            if bytes > BYTES_PER_WATCHER_MAX {
+                return Err(Code::QuotaExceeded);
+            }
+            watched.bytes = bytes;
+            watched.paths.insert(key.clone());
         }
-        watched.insert(key.clone());
         let entries = self.paths.entry(key).or_default();
         let bits = match entries.binary_search_by_key(&watcher, |entry| entry.0) {
             Ok(at) => &mut entries[at].1,
@@ -169,9 +182,11 @@ impl Watches {
     }
 
     fn forget_path(&mut self, watcher: WatcherId, path: &str) {
-        if let Some(watched) = self.watchers.get_mut(&watcher) {
-            watched.remove(path);
-            if watched.is_empty() {
+        if let Some(watched) = self.watchers.get_mut(&watcher)
+            && watched.paths.remove(path)
+        {
+            watched.bytes -= path.len() + PATH_BYTES;
+            if watched.paths.is_empty() {
                 self.watchers.remove(&watcher);
             }
         }
@@ -179,7 +194,7 @@ impl Watches {
 
     /// The connection is gone.
     pub fn drop_watcher(&mut self, watcher: WatcherId) {
-        for path in self.watchers.remove(&watcher).unwrap_or_default() {
+        for path in self.watchers.remove(&watcher).unwrap_or_default().paths {
             self.take(watcher, &path, bit::ANY);
         }
     }
@@ -324,7 +339,7 @@ impl Watches {
     /// For `wchc`: the connections and what they watch, sorted.
     pub fn by_watcher(&self) -> Vec<(WatcherId, Vec<&str>)> {
         let mut list: Vec<(WatcherId, Vec<&str>)> =
-            self.watchers.iter().map(|(&watcher, paths)| (watcher, sorted(paths.iter()))).collect();
+            self.watchers.iter().map(|(&watcher, watched)| (watcher, sorted(watched.paths.iter()))).collect();
         list.sort_unstable();
         list
     }

@@ -22,12 +22,20 @@ pub struct Applied {
 
 impl Applied {
     pub(super) fn clear(&mut self) {
-        self.outcomes.clear();
-        self.changes.clear();
-        self.closed.clear();
-        self.attached.clear();
+        empty(&mut self.outcomes);
+        empty(&mut self.changes);
+        empty(&mut self.closed);
+        empty(&mut self.attached);
         self.repeats = 0;
     }
+}
+
+/// Items whose room is kept for the next entry; one that ends a session of a million znodes is not the rule.
+const ITEMS_KEPT: usize = 4096;
+
+fn empty<T>(list: &mut Vec<T>) {
+    list.clear();
+    list.shrink_to(ITEMS_KEPT);
 }
 
 /// The answer to a transaction.

@@ -129,6 +129,23 @@ fn watches_of_two_parents_tell_once() {
 }
 
 #[test]
+fn a_connection_cannot_watch_without_end() {
+    let mut watches = Watches::new();
+    let long = "x".repeat(1 << 20);
+    let mut added = 0;
+    while watches.add_data(ANN, &format!("/{added}{long}")).is_ok() {
+        added += 1;
+    }
+    assert_eq!(added, 255);
+    assert_eq!(watches.add_child(ANN, &format!("/0{long}")), Ok(()));
+    watches.add_data(BEN, "/a").unwrap();
+    watches.remove(ANN, &format!("/1{long}"), 3).unwrap();
+    assert_eq!(watches.add_data(ANN, "/a"), Ok(()));
+    watches.drop_watcher(ANN);
+    assert_eq!(watches.counts(), WatchCounts { watchers: 1, paths: 1, watches: 1 });
+}
+
+#[test]
 fn a_connection_that_ends_leaves_nothing() {
     let mut watches = Watches::new();
     for path in ["/a", "/b", "/c"] {

@@ -3,6 +3,7 @@
 mod access;
 mod entries;
 mod golden;
+mod hostile;
 mod kinds;
 mod model;
 mod multi;
