@@ -166,6 +166,16 @@ async fn a_certificate_says_who_a_client_is() {
     assert!(alice.get("/secret", false).await.is_ok());
     let mut nobody = connect(None).await;
     assert_eq!(nobody.get("/secret", false).await, Err(Code::NoAuth));
+    // More than the socket takes at once, and nothing behind it that would push it out.
+    let large = Some(bytes::Bytes::from(vec![b'x'; 900_000]));
+    assert!(nobody.call(&create("/large", 0)).await.is_ok());
+    assert!(nobody.call(&Request::SetData { path: "/large".into(), data: large, version: -1 }).await.is_ok());
+    for _ in 0..20 {
+        nobody.send(&Request::GetData { path: "/large".into(), watch: false }).await;
+    }
+    for _ in 0..20 {
+        assert!(nobody.reply(op::GET_DATA).await.1.is_ok());
+    }
     // What is no TLS at all gets no session.
     let mut raw = server.raw().await;
     raw.write_all(&[0, 0, 0, 45, 0, 0, 0, 0]).await.expect("sent");

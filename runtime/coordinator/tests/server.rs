@@ -5,7 +5,10 @@ mod support;
 
 use std::collections::HashMap;
 
+use flow_coordinator::network::World;
 use flow_coordinator::proto::*;
+use flow_coordinator::replica::Member;
+use flow_coordinator::server::{Coordinator, CoordinatorConfig};
 use support::{Client, Packet, Running, create, read_packet, send_packet};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -304,4 +307,82 @@ async fn operators_ask_in_four_letters() {
     assert_eq!(all.word("srst").await, "Server stats reset.\n");
     assert_eq!(all.word("crst").await, "Connection stats reset.\n");
     assert_eq!(all.word("hash").await.trim().len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_there_after_a_restart_and_sessions_go_on() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.client().await;
+    assert!(client.call(&create("/kept", 0)).await.is_ok());
+    assert!(client.call(&create("/ephemeral", 1)).await.is_ok());
+    let session = client.session.clone();
+    server.coordinator.shutdown().await;
+    // In order: what was answered went out before.
+    assert_eq!(client.packet().await, Packet::Closed);
+    let Running { directory, coordinator } = server;
+    drop(coordinator);
+    let server = Running::start_in(directory, |_| {}).await;
+    let mut client =
+        Client::resume(server.raw().await, 10_000, session.session, session.password.clone()).await;
+    assert_eq!(client.session, session);
+    assert!(client.get("/kept", false).await.is_ok());
+    assert!(client.get("/ephemeral", false).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_session_ends_and_its_connection_with_it() {
+    let server = Running::start(|config| config.session_max_ms = Some(60_000)).await;
+    let mut watcher = Client::resume(server.raw().await, 60_000, 0, vec![0; 16]).await;
+    let mut silent = Client::resume(server.raw().await, 1000, 0, vec![0; 16]).await;
+    assert_eq!(silent.session.timeout_ms, 1000);
+    assert!(silent.call(&create("/e", 1)).await.is_ok());
+    let session = silent.session.clone();
+    // What another does keeps its own session alone.
+    assert!(watcher.call(&Request::Exists { path: "/e".into(), watch: true }).await.is_ok());
+    while watcher.events.is_empty() {
+        assert_eq!(watcher.call(&Request::Ping).await, Ok(Response::Empty));
+    }
+    assert_eq!(watcher.events[0].1.kind, EventType::Deleted);
+    silent.closed().await;
+    let gone = Client::resume(server.raw().await, 1000, session.session, session.password).await;
+    assert_eq!(gone.session.timeout_ms, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_leader_serves_reads_to_who_accepts_that() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let member = |id| Member {
+        id,
+        // Nobody is there: the others are never heard of.
+        peer_address: if id == 1 { "127.0.0.1:0".to_owned() } else { format!("127.0.0.1:{id}") },
+        client_address: "127.0.0.1:0".to_owned(),
+        observer: false,
+    };
+    let mut config =
+        CoordinatorConfig::new(1, vec![member(1), member(2), member(3)], directory.path().into());
+    config.replica.tick_ms = 200;
+    config.read_only_enabled = true;
+    config.admin = Some("127.0.0.1:0".to_owned());
+    let coordinator = Coordinator::start(config, World::real()).await.expect("a server");
+    let server = Running { coordinator, directory };
+    let connect = |read_only| ConnectRequest {
+        timeout_ms: 1000,
+        password: vec![0; 16],
+        read_only: Some(read_only),
+        ..ConnectRequest::default()
+    };
+    let mut client = Client::connect(server.raw().await, connect(true)).await;
+    assert_eq!(client.session.read_only, Some(true));
+    assert!(client.get("/zookeeper", true).await.is_ok());
+    assert_eq!(client.call(&create("/a", 0)).await, Err(Code::NotReadOnly));
+    assert_eq!(client.call(&Request::Ping).await, Ok(Response::Empty));
+    assert_eq!(server.word("isro").await, "ro");
+    assert!(server.word("srvr").await.contains("Mode: read-only\n"));
+    assert_eq!(client.call(&Request::CloseSession).await, Ok(Response::Empty));
+    client.closed().await;
+    let mut refused = server.raw().await;
+    let mut bytes = Vec::new();
+    encode_connect(&connect(false), &mut bytes);
+    send_packet(&mut refused, &bytes).await;
+    assert_eq!(read_packet(&mut refused).await, None);
 }

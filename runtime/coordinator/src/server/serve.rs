@@ -74,6 +74,7 @@ pub(super) async fn serve(
         reads: Reads::new(&connection),
         output: Vec::new(),
         sent: 0,
+        unflushed: false,
         waiting: None,
         waiters: Vec::new(),
         refused: None,
@@ -118,6 +119,8 @@ struct Task<'a> {
     /// What goes over the wire now, and how much of it is gone.
     output: Vec<u8>,
     sent: usize,
+    /// TLS may hold bytes that the socket did not take.
+    unflushed: bool,
     /// What a `sync` or `reconfig` waits for, and who is answered then.
     waiting: Option<Waiting>,
     waiters: Vec<(i32, Response)>,
@@ -481,7 +484,8 @@ impl Task<'_> {
                 self.sent = 0;
                 let mut outbox = self.connection.outbox();
                 if outbox.bytes.is_empty() {
-                    return Ok(true);
+                    drop(outbox);
+                    return self.poll_flush(stream, context);
                 }
                 std::mem::swap(&mut self.output, &mut outbox.bytes);
                 let packets = std::mem::take(&mut outbox.packets);
@@ -496,13 +500,19 @@ impl Task<'_> {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => self.sent += written,
             }
-            if self.sent == self.output.len() {
-                // TLS keeps what it could not send; the socket itself keeps nothing.
-                if let Poll::Ready(Err(error)) = stream.as_mut().poll_flush(context) {
-                    return Err(error);
-                }
-            }
+            self.unflushed = true;
         }
+    }
+
+    fn poll_flush(&mut self, stream: &mut network::Connection, context: &mut Context) -> io::Result<bool> {
+        if self.unflushed {
+            match stream.as_mut().poll_flush(context) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(flushed) => flushed?,
+            }
+            self.unflushed = false;
+        }
+        Ok(true)
     }
 
     /// Reads once. True if there was something.

@@ -22,7 +22,14 @@ pub struct Running {
 
 impl Running {
     pub async fn start(change: impl FnOnce(&mut CoordinatorConfig)) -> Running {
-        let directory = tempfile::tempdir().expect("a directory");
+        Running::start_in(tempfile::tempdir().expect("a directory"), change).await
+    }
+
+    /// The same with the data of a server before.
+    pub async fn start_in(
+        directory: tempfile::TempDir,
+        change: impl FnOnce(&mut CoordinatorConfig),
+    ) -> Running {
         let mut config = CoordinatorConfig::standalone("127.0.0.1:0", directory.path().join("data"));
         config.replica.tick_ms = 500;
         change(&mut config);
@@ -77,14 +84,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Client::resume(stream, 10_000, 0, vec![0; 16]).await
     }
 
-    pub async fn resume(mut stream: S, timeout_ms: i32, session: i64, password: Vec<u8>) -> Client<S> {
-        let connect = ConnectRequest {
-            timeout_ms,
-            session,
-            password,
-            read_only: Some(false),
-            ..ConnectRequest::default()
-        };
+    pub async fn resume(stream: S, timeout_ms: i32, session: i64, password: Vec<u8>) -> Client<S> {
+        let read_only = Some(false);
+        let connect = ConnectRequest { timeout_ms, session, password, read_only, ..Default::default() };
+        Client::connect(stream, connect).await
+    }
+
+    pub async fn connect(mut stream: S, connect: ConnectRequest) -> Client<S> {
         let mut bytes = Vec::new();
         encode_connect(&connect, &mut bytes);
         send_packet(&mut stream, &bytes).await;
