@@ -57,6 +57,9 @@ impl State {
     ) -> u32 {
         let number = self.nodes.insert(parent, name, data, saved);
         self.account_added(number, path_hash(path), path.len());
+        if parent != NONE {
+            self.refresh_due(parent);
+        }
         self.quota_node_added(path);
         self.undo(|_| Undo::Added { path: path.to_string() });
         number
@@ -74,9 +77,7 @@ impl State {
                     session.ephemerals.insert(number);
                 }
             }
-            Kind::Container | Kind::Ttl(_) => {
-                self.containers.insert(number);
-            }
+            Kind::Container | Kind::Ttl(_) => self.refresh_due(number),
         }
     }
 
@@ -96,13 +97,13 @@ impl State {
                     session.ephemerals.remove(&number);
                 }
             }
-            Kind::Container | Kind::Ttl(_) => {
-                self.containers.remove(&number);
-            }
+            Kind::Container | Kind::Ttl(_) => self.due.set(number, None),
         }
         self.quota_node_dropped(path);
-        let acl = self.nodes.at(number).acl;
+        let node = self.nodes.at(number);
+        let (parent, acl) = (node.parent, node.acl);
         self.nodes.remove(number);
+        self.refresh_due(parent);
         // While it can still be taken back the list must stay.
         if self.undo.is_none() {
             self.acls.give(acl);
@@ -134,6 +135,7 @@ impl State {
         self.nodes.set_data(number, data);
         let node = self.nodes.at_mut(number);
         (node.mzxid, node.mtime, node.version) = (mzxid, mtime, version);
+        self.refresh_due(number);
         self.data_bytes += data.map_or(0, <[u8]>::len) as u64;
         self.digest = self.digest.wrapping_add(self.own_digest(number, hash));
     }
@@ -167,6 +169,7 @@ impl State {
         let old = child_part(hash, extra.pzxid, extra.cversion);
         (extra.pzxid, extra.cversion) = (pzxid, cversion);
         self.digest = self.digest.wrapping_sub(old).wrapping_add(child_part(hash, pzxid, cversion));
+        self.refresh_due(number);
     }
 
     /// Notes a change for the watches. `parent` is that of a znode that came or went.

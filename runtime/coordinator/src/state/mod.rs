@@ -5,7 +5,7 @@
 //! ```text
 //!  entry.rs applied.rs   what goes in, what comes out
 //!  write.rs multi.rs     the rules of each operation;  change.rs: how they change the tree, and back
-//!  session.rs acl.rs quota.rs                     read.rs: what is asked without the log
+//!  session.rs acl.rs quota.rs due.rs              read.rs: what is asked without the log
 //!  node.rs nodes.rs index.rs arena.rs slab.rs     the znodes in memory
 //!  snapshot.rs restore.rs bytes.rs digest.rs      the state as bytes, and as one number
 //! ```
@@ -16,6 +16,7 @@ mod arena;
 mod bytes;
 mod change;
 mod digest;
+mod due;
 mod entry;
 mod index;
 mod multi;
@@ -32,7 +33,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -49,6 +50,7 @@ pub use snapshot::SnapshotId;
 use crate::proto::{Acl, Code, Id, Request, Response, SessionId, Stat, Zxid, perms};
 use acl::{AclTable, OPEN, READABLE};
 use change::Undo;
+use due::Due;
 use nodes::{NONE, Nodes, ROOT, Saved};
 
 /// The parent of what the servers keep in the tree themselves.
@@ -94,8 +96,8 @@ pub struct State {
     acls: AclTable,
     sessions: BTreeMap<SessionId, Session>,
     origins: BTreeMap<u32, Serial>,
-    /// Znodes that the leader deletes when they are due.
-    containers: BTreeSet<u32>,
+    /// Znodes that the leader deletes in time.
+    due: Due,
     /// Paths that have a znode with limits.
     quotas: HashSet<Box<str>>,
     secret: Option<[u8; 32]>,
@@ -145,7 +147,7 @@ impl State {
             acls: AclTable::new(),
             sessions: BTreeMap::new(),
             origins: BTreeMap::new(),
-            containers: BTreeSet::new(),
+            due: Due::default(),
             quotas: HashSet::new(),
             secret: None,
             last_zxid: 0,
@@ -306,27 +308,5 @@ impl State {
     pub fn may_read(&self, path: &str, ids: &[Id]) -> bool {
         let number = self.nodes.find(path);
         number.is_some_and(|number| self.acls.allows(self.nodes.at(number).acl, perms::READ, ids))
-    }
-
-    /// Containers and TTL nodes that are to be deleted at `now_ms`, at most `max`.
-    pub fn containers_due(&self, now_ms: i64, max: usize) -> Vec<String> {
-        let due = self.containers.iter().filter(|&&number| self.is_due(number, now_ms));
-        due.take(max).map(|&number| self.nodes.path(number)).collect()
-    }
-
-    fn is_due(&self, number: u32, now_ms: i64) -> bool {
-        if self.nodes.child_count(number) > 0 {
-            return false;
-        }
-        let node = self.nodes.at(number);
-        match self.nodes.kind(number) {
-            Kind::Container => {
-                let unused_ms = self.limits.unused_container_ms;
-                self.nodes.cversion(number) != 0
-                    || unused_ms > 0 && now_ms.saturating_sub(node.ctime) > unused_ms
-            }
-            Kind::Ttl(ttl_ms) => now_ms.saturating_sub(node.mtime) > ttl_ms,
-            _ => false,
-        }
     }
 }

@@ -291,6 +291,7 @@ impl State {
             }
         }
         for number in 1..numbers.len() as u32 {
+            self.refresh_due(number);
             if self.is_limits(number) {
                 self.quota_node_added(&self.nodes.path(number));
             }

@@ -69,6 +69,26 @@ fn containers_are_due_once_they_had_children_or_were_never_used() {
     assert!(host.state.stat("/zookeeper/quota").is_some());
 }
 
+#[test]
+fn what_a_failed_multi_touched_is_due_when_it_was() {
+    let mut host = Host::new();
+    host.write(ttl("/t", 100, 5)).unwrap();
+    host.write(container("/k")).unwrap();
+    host.write(create("/k/c", 0)).unwrap();
+    let start = host.now_ms;
+    host.now_ms += 50;
+    let touches = || vec![set("/t", "x", -1), create("/t/c", 0), delete("/k/c", -1)];
+    let mut failing = touches();
+    failing.push(check("/none", 0));
+    host.write(Request::Multi(failing)).unwrap();
+    assert_eq!(host.state.containers_due(start + 101, 9), ["/t"]);
+    host.write(Request::Multi(touches())).unwrap();
+    assert_eq!(host.state.containers_due(start + 1000, 9), ["/k"]);
+    host.write(delete("/t/c", -1)).unwrap();
+    assert_eq!(host.state.containers_due(start + 150, 9), ["/k"]);
+    assert_eq!(host.state.containers_due(start + 151, 9), ["/k", "/t"]);
+}
+
 fn set_quota(host: &mut Host, path: &str, limits: &str) {
     let mut at = "/zookeeper/quota".to_string();
     for name in path.split('/').skip(1) {

@@ -31,7 +31,7 @@ fn assert_same(a: &State, b: &State) {
     assert_eq!((a.digest(), a.node_count()), (b.digest(), b.node_count()));
     assert_eq!((a.data_bytes(), a.ephemeral_count()), (b.data_bytes(), b.ephemeral_count()));
     assert_eq!((a.last_zxid(), a.time_ms(), &a.origins), (b.last_zxid(), b.time_ms(), &b.origins));
-    assert_eq!((a.secret, a.containers.len(), &a.quotas), (b.secret, b.containers.len(), &b.quotas));
+    assert_eq!((a.secret, a.due.len(), &a.quotas), (b.secret, b.due.len(), &b.quotas));
     assert_eq!(a.acls.iter().count(), b.acls.iter().count());
     let sessions = |state: &State| {
         state.sessions().map(|(id, session)| (id, session.timeout_ms, session.owner)).collect::<Vec<_>>()
