@@ -5,7 +5,7 @@
 //! ```text
 //!  server/   connections, order of replies, watches of this server, four-letter words, admin page
 //!  replica/  the state of this server, consensus over flow-log, forwarding to the leader, expiry, snapshots
-//!  state/    what every server does alike with each entry of the log: no IO, no clock
+//!  state/    what every server does alike with each entry of the log: no IO, no clock;  watches  who is told of it
 //!  proto/    the wire: records, requests, replies
 //! ```
 

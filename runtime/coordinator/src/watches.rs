@@ -47,7 +47,6 @@ struct Watched {
 }
 
 /// The tables of one server.
-#[derive(Default)]
 pub struct Watches {
     /// For each path who watches it, sorted.
     paths: HashMap<Arc<str>, Vec<(WatcherId, u8)>>,
@@ -55,6 +54,19 @@ pub struct Watches {
     /// Watches of everything below a path; without any, no parent is looked at.
     recursive: usize,
     watches: usize,
+    bytes_max: usize,
+}
+
+impl Default for Watches {
+    fn default() -> Watches {
+        Watches {
+            paths: HashMap::new(),
+            watchers: HashMap::new(),
+            recursive: 0,
+            watches: 0,
+            bytes_max: BYTES_PER_WATCHER_MAX,
+        }
+    }
 }
 
 impl Watches {
@@ -119,7 +131,7 @@ impl Watches {
         let watched = self.watchers.entry(watcher).or_default();
         if !watched.paths.contains(&key) {
             let bytes = watched.bytes + path.len() + PATH_BYTES;
-            if bytes > BYTES_PER_WATCHER_MAX {
+            if bytes > self.bytes_max {
                 return Err(Code::QuotaExceeded);
             }
             watched.bytes = bytes;
@@ -146,12 +158,7 @@ impl Watches {
     /// # Errors
     /// [`Code::NoWatcher`] if not, [`Code::BadArguments`] for another kind.
     pub fn check(&self, watcher: WatcherId, path: &str, kind: i32) -> Result<(), Code> {
-        let bits = bits_of(kind)?;
-        let entries = self.paths.get(path).ok_or(Code::NoWatcher)?;
-        match entries.binary_search_by_key(&watcher, |entry| entry.0) {
-            Ok(at) if entries[at].1 & bits != 0 => Ok(()),
-            _ => Err(Code::NoWatcher),
-        }
+        self.bits_meant(watcher, path, kind).map(|_| ())
     }
 
     /// Takes watches of this kind away.
@@ -159,9 +166,27 @@ impl Watches {
     /// # Errors
     /// As of [`Watches::check`].
     pub fn remove(&mut self, watcher: WatcherId, path: &str, kind: i32) -> Result<(), Code> {
-        self.check(watcher, path, kind)?;
-        self.take(watcher, path, bits_of(kind)?);
+        let bits = self.bits_meant(watcher, path, kind)?;
+        self.take(watcher, path, bits);
         Ok(())
+    }
+
+    /// What a kind means here. Clients from before persistent watches had kinds of their own (up to 3.9) call them
+    /// children or data, so that is what these mean where there is no standard one.
+    fn bits_meant(&self, watcher: WatcherId, path: &str, kind: i32) -> Result<u8, Code> {
+        let (first, else_these) = match kind {
+            1 => (bit::CHILD, bit::PERSISTENT),
+            2 => (bit::DATA, bit::PERSISTENT | bit::RECURSIVE),
+            3 => (bit::ANY, 0),
+            4 => (bit::PERSISTENT, 0),
+            5 => (bit::RECURSIVE, 0),
+            _ => return Err(Code::BadArguments),
+        };
+        let entries = self.paths.get(path).ok_or(Code::NoWatcher)?;
+        let at = entries.binary_search_by_key(&watcher, |entry| entry.0).map_err(|_| Code::NoWatcher)?;
+        let has = entries[at].1;
+        let bits = if has & first != 0 { has & first } else { has & else_these };
+        if bits == 0 { Err(Code::NoWatcher) } else { Ok(bits) }
     }
 
     /// Takes some bits of an entry away, and the entry with the last of them.
@@ -364,17 +389,6 @@ fn sorted<'a>(paths: impl Iterator<Item = &'a Arc<str>>) -> Vec<&'a str> {
 
 fn weight(bits: u8) -> usize {
     bits.count_ones() as usize + usize::from(bits & bit::PERSISTENT != 0)
-}
-
-fn bits_of(kind: i32) -> Result<u8, Code> {
-    match kind {
-        1 => Ok(bit::CHILD),
-        2 => Ok(bit::DATA),
-        3 => Ok(bit::ANY),
-        4 => Ok(bit::PERSISTENT),
-        5 => Ok(bit::RECURSIVE),
-        _ => Err(Code::BadArguments),
-    }
 }
 
 #[cfg(test)]

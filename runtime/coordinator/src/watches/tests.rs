@@ -105,7 +105,8 @@ fn modes_on_one_path_tell_once_and_go_apart() {
     watches.add_mode(ANN, "/a", 1).unwrap();
     watches.add_mode(ANN, "/", 1).unwrap();
     assert_eq!(told(&mut watches, ChangeKind::Data, "/a"), [event(1, DataChanged, "/a")]);
-    assert_eq!(watches.check(ANN, "/a", 2), Err(Code::NoWatcher));
+    assert_eq!(watches.check(ANN, "/a", 2), Ok(()), "older clients mean the persistent ones");
+    assert_eq!(watches.check(ANN, "/", 1), Err(Code::NoWatcher));
     assert_eq!(watches.check(ANN, "/a", 3), Ok(()));
     assert_eq!(watches.remove(ANN, "/a", 4), Ok(()));
     assert_eq!(watches.remove(ANN, "/a", 4), Err(Code::NoWatcher));
@@ -129,14 +130,32 @@ fn watches_of_two_parents_tell_once() {
 }
 
 #[test]
-fn a_connection_cannot_watch_without_end() {
+fn clients_without_kinds_for_persistent_watches_can_take_them_away() {
     let mut watches = Watches::new();
-    let long = "x".repeat(1 << 20);
+    for (mode, kind) in [(0, 1), (0, 2), (1, 2)] {
+        watches.add_mode(ANN, "/a", mode).unwrap();
+        watches.add_data(ANN, "/a").unwrap();
+        watches.add_child(ANN, "/a").unwrap();
+        assert_eq!(watches.remove(ANN, "/a", kind), Ok(()));
+        assert_eq!(watches.check(ANN, "/a", 4 + mode), Ok(()));
+        assert_eq!(watches.remove(ANN, "/a", kind), Ok(()));
+        assert_eq!(watches.check(ANN, "/a", 4 + mode), Err(Code::NoWatcher));
+        assert_eq!(watches.remove(ANN, "/a", kind), Err(Code::NoWatcher));
+        watches.drop_watcher(ANN);
+    }
+    watches.add_mode(ANN, "/a", 1).unwrap();
+    assert_eq!(watches.remove(ANN, "/a", 1), Err(Code::NoWatcher));
+}
+
+#[test]
+fn a_connection_cannot_watch_without_end() {
+    let mut watches = Watches { bytes_max: 1 << 20, ..Watches::new() };
+    let long = "x".repeat(1 << 12);
     let mut added = 0;
     while watches.add_data(ANN, &format!("/{added}{long}")).is_ok() {
         added += 1;
     }
-    assert_eq!(added, 255);
+    assert_eq!(added, 243);
     assert_eq!(watches.add_child(ANN, &format!("/0{long}")), Ok(()));
     watches.add_data(BEN, "/a").unwrap();
     watches.remove(ANN, &format!("/1{long}"), 3).unwrap();
@@ -263,7 +282,17 @@ proptest! {
                 }
                 6 => {
                     let kind = [0, 2, 1, 0, 4, 0, 0, 0, 5][usize::from(mode)];
-                    let removed = naive.0.remove(&(watcher, path.to_string(), mode));
+                    let mut removed = naive.0.remove(&(watcher, path.to_string(), mode));
+                    let instead: &[u8] = match mode {
+                        bit::DATA => &[bit::PERSISTENT, bit::RECURSIVE],
+                        bit::CHILD => &[bit::PERSISTENT],
+                        _ => &[],
+                    };
+                    if !removed {
+                        for &mode in instead {
+                            removed |= naive.0.remove(&(watcher, path.to_string(), mode));
+                        }
+                    }
                     prop_assert_eq!(watches.remove(id, path, kind).is_ok(), removed);
                 }
                 7 => {
