@@ -24,7 +24,8 @@ pub(super) struct Nodes {
     arena: Arena,
     index: Index,
     count: usize,
-    pub walk: Option<Walk>,
+    /// The snapshots that are being written.
+    pub walks: Vec<Walk>,
 }
 
 impl Nodes {
@@ -36,7 +37,7 @@ impl Nodes {
             arena: Arena::new(),
             index: Index::new(),
             count: 0,
-            walk: None,
+            walks: Vec::new(),
         }
     }
 
@@ -367,7 +368,7 @@ impl Nodes {
 
     /// Before a znode changes: what a running snapshot has yet to write of it.
     fn save(&mut self, number: u32) {
-        if !self.walk.as_ref().is_some_and(|walk| walk.wants(number)) {
+        if !self.walks.iter().any(|walk| walk.wants(number)) {
             return;
         }
         let image = (number < self.nodes.len() && self.is_used(number)).then(|| {
@@ -375,8 +376,8 @@ impl Nodes {
             self.encode_node(number, &mut record);
             record
         });
-        if let Some(walk) = &mut self.walk {
-            walk.keep(number, image);
+        for walk in self.walks.iter_mut().filter(|walk| walk.wants(number)) {
+            walk.keep(number, image.clone());
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) mod kind {
     pub const END: u8 = 5;
 }
 
-/// A snapshot that was begun. Another begin ends it.
+/// A snapshot that was begun. Several may be at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotId(u64);
 
@@ -94,12 +94,12 @@ impl Nodes {
 }
 
 impl State {
-    /// Begins a snapshot of this moment, which costs as much as there are sessions and access lists. One that was
-    /// running is given up.
+    /// Begins a snapshot of this moment, which costs as much as there are sessions and access lists. Until its end it
+    /// keeps what changes before it is written, at most every znode once: whoever begins must end it.
     pub fn snapshot_begin(&mut self) -> SnapshotId {
         self.snapshots += 1;
         let id = SnapshotId(self.snapshots);
-        self.nodes.walk = Some(Walk {
+        let walk = Walk {
             id,
             head: self.encode_head(),
             head_written: AtomicUsize::new(0),
@@ -108,15 +108,16 @@ impl State {
             images: HashMap::new(),
             nodes: self.nodes.len(),
             digest: self.digest,
-        });
+        };
+        self.nodes.walks.push(walk);
         id
     }
 
     /// Appends about `bytes` bytes of the snapshot, one znode more at most; true while there is more. The pieces in
-    /// their order are the file. Of a snapshot that was given up nothing is written: the file has no end, and
+    /// their order are the file. Of a snapshot that was ended nothing is written: the file has no end, and
     /// [`State::restore`] refuses it.
     pub fn snapshot_chunk(&self, id: SnapshotId, bytes: usize, out: &mut Vec<u8>) -> bool {
-        let Some(walk) = self.nodes.walk.as_ref().filter(|walk| walk.id == id) else { return false };
+        let Some(walk) = self.nodes.walks.iter().find(|walk| walk.id == id) else { return false };
         let limit = out.len().saturating_add(bytes.max(1));
         let written = walk.head_written.load(Ordering::Relaxed);
         if written < walk.head.len() {
@@ -152,9 +153,7 @@ impl State {
 
     /// Ends the snapshot, written or not, and frees what was kept for it.
     pub fn snapshot_end(&mut self, id: SnapshotId) {
-        if self.nodes.walk.as_ref().is_some_and(|walk| walk.id == id) {
-            self.nodes.walk = None;
-        }
+        self.nodes.walks.retain(|walk| walk.id != id);
     }
 
     fn encode_head(&self) -> Vec<u8> {

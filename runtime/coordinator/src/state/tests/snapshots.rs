@@ -160,20 +160,30 @@ fn wrong_content_under_right_checksums_is_refused() {
     }
 }
 
+/// A second begin ended the first snapshot, whose writer took the silence for the end of the file.
 #[test]
-fn another_begin_ends_a_snapshot() {
+fn several_snapshots_are_each_of_their_own_moment() {
     let mut host = furnished();
     let first = host.state.snapshot_begin();
-    let mut out = Vec::new();
-    assert!(host.state.snapshot_chunk(first, 100, &mut out));
+    let first_state = restored(&whole(&mut host.state));
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    host.write(set("/a", "other", -1)).unwrap();
+    host.write(create("/new", 0)).unwrap();
+    assert!(host.state.snapshot_chunk(first, 100, &mut one));
     let second = host.state.snapshot_begin();
-    let length = out.len();
-    assert!(!host.state.snapshot_chunk(first, 100, &mut out));
-    assert_eq!(out.len(), length);
+    let second_state = restored(&whole(&mut host.state));
+    host.write(delete("/new", -1)).unwrap();
+    host.apply(ALICE, ALICE as u64, Op::CloseSession).unwrap();
+    while host.state.snapshot_chunk(second, 100, &mut two) {}
+    host.state.snapshot_end(second);
+    while host.state.snapshot_chunk(first, 100, &mut one) {}
+    assert_same(&restored(&one), &first_state);
+    assert_same(&restored(&two), &second_state);
+    let length = two.len();
+    assert!(!host.state.snapshot_chunk(second, 100, &mut two));
+    assert_eq!(two.len(), length);
     host.state.snapshot_end(first);
-    let mut out = Vec::new();
-    while host.state.snapshot_chunk(second, 100, &mut out) {}
-    assert_same(&restored(&out), &host.state);
+    assert!(host.state.nodes.walks.is_empty());
 }
 
 #[test]
@@ -222,7 +232,7 @@ proptest! {
         }
         assert_same(&restored(&out), &then);
         host.state.snapshot_end(id);
-        prop_assert!(host.state.nodes.walk.is_none());
+        prop_assert!(host.state.nodes.walks.is_empty());
     }
 
     #[test]
