@@ -20,6 +20,10 @@ use crate::state::{CONFIG_PATH, Entry, Op, Origin, Txn};
 
 /// Transactions that went to the leader and are not back after this time go again, over a new connection.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
+/// The same for a leader's own, which the consensus drops without a word while it has not heard of a majority.
+const RESEND_OWN_AFTER: Duration = Duration::from_millis(500);
+/// A leader that could not be reached is dialled again after this time, at the earliest.
+const REDIAL_AFTER: Duration = Duration::from_millis(100);
 /// Sessions that one transaction ends.
 const EXPIRE_MAX: usize = 1000;
 /// Containers and TTL nodes that one look deletes.
@@ -58,18 +62,23 @@ pub(super) async fn pump(inner: Arc<Inner>) {
         let outbox = &inner.shared.outbox;
         let link_changed = link.as_ref().map(|link| link.watch());
         let applied = *inner.shared.applied.borrow();
+        let leads = session.is_some_and(|(leader, _, _)| leader == inner.id());
+        let resend_after = if leads { RESEND_OWN_AFTER } else { RESEND_AFTER };
         tokio::select! {
+            biased;
             () = outbox.wake.notified() => {}
             changed = metrics.changed() => if changed.is_err() {
                 inner.stop_serving("the consensus stopped");
                 return;
             },
             () = changed(link_changed, session.map_or(0, |(_, _, generation)| generation)) => {}
-            () = sleep(RESEND_AFTER), if link.is_some() && outbox.is_waiting() => {
-                if let (Some(link), Some((_, _, generation))) = (&link, session)
-                    && *inner.shared.applied.borrow() == applied
-                {
-                    link.reset(generation);
+            // Nobody tells of a connection that could not be made.
+            () = sleep(REDIAL_AFTER), if link.is_some() && session.is_none() => {}
+            () = sleep(resend_after), if session.is_some() && outbox.is_waiting() => {
+                if *inner.shared.applied.borrow() == applied {
+                    if let (Some(link), Some((_, _, generation))) = (&link, session) {
+                        link.reset(generation);
+                    }
                     session = None;
                 }
             }
@@ -109,6 +118,7 @@ async fn changed(link: Option<watch::Receiver<u64>>, generation: u64) {
 async fn send(inner: &Arc<Inner>, leader: u64, term: u64, generation: u64, link: Option<&Link>) -> bool {
     while let Some(next) = inner.shared.outbox.next(inner.world.clock.now_ms()) {
         if leader == inner.id() {
+            inner.heard_in(&next.entry);
             let data = Data::new(next.entry.time_ms, &next.encoded, Some(next.entry));
             if inner.raft.write(data).with_leader(term).await.is_err() {
                 inner.stop_serving("the consensus stopped");
@@ -135,6 +145,7 @@ pub(super) async fn lead(inner: Arc<Inner>) {
     loop {
         let mut ticked = false;
         tokio::select! {
+            biased;
             () = sleep(half_tick) => ticked = true,
             changed = metrics.changed() => if changed.is_err() {
                 return;
@@ -177,9 +188,10 @@ fn begin_term(inner: &Inner, leads: Option<u64>) {
     let copy = inner.shared.read();
     let mut expiry = lock(&inner.shared.expiry);
     *expiry = leads.map(|_| {
-        let mut fresh = Expiry::new(inner.config.tick_ms, inner.uptime_ms());
+        let now_ms = inner.uptime_ms();
+        let mut fresh = Expiry::new(inner.config.tick_ms, now_ms);
         for (id, session) in copy.state.sessions() {
-            fresh.add(id, u64::try_from(session.timeout_ms).unwrap_or_default());
+            fresh.add(id, u64::try_from(session.timeout_ms).unwrap_or_default(), now_ms);
         }
         fresh
     });

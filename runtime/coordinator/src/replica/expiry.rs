@@ -37,9 +37,15 @@ impl Expiry {
         }
     }
 
+    /// What the clock would show now. It is moved by [`Expiry::advance`] only, which comes twice a tick: whoever is heard
+    /// of between two moves must not lose the time since the last one.
+    fn clock_at(&self, now_ms: u64) -> u64 {
+        self.clock_ms.saturating_add(now_ms.saturating_sub(self.seen_ms).min(self.tick_ms))
+    }
+
     /// Gives a session its full time from now on, whether it is known or not.
-    pub(crate) fn add(&mut self, session: SessionId, timeout_ms: u64) {
-        let at_ms = self.clock_ms.saturating_add(timeout_ms);
+    pub(crate) fn add(&mut self, session: SessionId, timeout_ms: u64, now_ms: u64) {
+        let at_ms = self.clock_at(now_ms).saturating_add(timeout_ms);
         let tick = at_ms / self.tick_ms + 1;
         if let Some(known) = self.sessions.get_mut(&session) {
             known.timeout_ms = timeout_ms;
@@ -56,9 +62,10 @@ impl Expiry {
     }
 
     /// Something was heard of a session.
-    pub(crate) fn touch(&mut self, session: SessionId) {
+    pub(crate) fn touch(&mut self, session: SessionId, now_ms: u64) {
+        let clock_ms = self.clock_at(now_ms);
         if let Some(known) = self.sessions.get_mut(&session) {
-            known.at_ms = self.clock_ms.saturating_add(known.timeout_ms);
+            known.at_ms = clock_ms.saturating_add(known.timeout_ms);
         }
     }
 
@@ -111,7 +118,7 @@ mod tests {
     fn run(expiry: &mut Expiry, from: u64, to: u64, touch: &[SessionId]) -> Vec<(u64, SessionId)> {
         let mut found = Vec::new();
         for now in (from..=to).step_by(50) {
-            touch.iter().for_each(|session| expiry.touch(*session));
+            touch.iter().for_each(|session| expiry.touch(*session, now));
             for session in expiry.advance(now) {
                 expiry.remove(session);
                 found.push((now, session));
@@ -124,8 +131,8 @@ mod tests {
     fn a_silent_session_ends_between_its_time_and_a_tick_later() {
         for timeout in [100, 130, 200, 390] {
             let mut expiry = Expiry::new(100, 1000);
-            expiry.add(1, timeout);
-            expiry.add(2, timeout);
+            expiry.add(1, timeout, 1000);
+            expiry.add(2, timeout, 1000);
             let over = run(&mut expiry, 1000, 3000, &[2]);
             assert_eq!(over.len(), 1);
             let took = over[0].0 - 1000;
@@ -134,10 +141,34 @@ mod tests {
         }
     }
 
+    /// A session was ended up to half a tick early: the clock that it was counted from was that of the last look at it.
+    #[test]
+    fn a_session_that_is_heard_of_between_two_looks_has_its_full_time() {
+        for heard in 1..100 {
+            let mut expiry = Expiry::new(100, 0);
+            expiry.add(1, 200, 0);
+            expiry.add(2, 200, heard);
+            let mut ended = Vec::new();
+            for now in 0..600 {
+                if now == heard {
+                    expiry.touch(1, now);
+                }
+                if now % 50 == 0 {
+                    for session in expiry.advance(now) {
+                        expiry.remove(session);
+                        ended.push(now);
+                    }
+                }
+            }
+            assert_eq!(ended.len(), 2);
+            assert!(ended.iter().all(|at| *at >= heard + 200), "heard at {heard}, ended at {ended:?}");
+        }
+    }
+
     #[test]
     fn a_stall_of_the_leader_ends_no_session() {
         let mut expiry = Expiry::new(100, 0);
-        expiry.add(1, 400);
+        expiry.add(1, 400, 0);
         assert!(run(&mut expiry, 0, 100, &[]).is_empty());
         // Ten seconds in which this process did not run.
         assert!(expiry.advance(10_100).is_empty());
@@ -149,7 +180,7 @@ mod tests {
     #[test]
     fn a_session_that_is_not_gone_comes_again() {
         let mut expiry = Expiry::new(100, 0);
-        expiry.add(1, 100);
+        expiry.add(1, 100, 0);
         let over: Vec<u64> =
             (0..20).map(|step| step * 50).filter(|now| !expiry.advance(*now).is_empty()).collect();
         assert!(over.len() > 3, "{over:?}");
@@ -160,8 +191,8 @@ mod tests {
     #[test]
     fn a_shorter_time_counts_at_once() {
         let mut expiry = Expiry::new(100, 0);
-        expiry.add(1, 10_000);
-        expiry.add(1, 100);
+        expiry.add(1, 10_000, 0);
+        expiry.add(1, 100, 0);
         assert_eq!(run(&mut expiry, 0, 400, &[]).len(), 1);
     }
 }

@@ -12,6 +12,8 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
+use tokio::time::Instant;
+
 use super::expiry::Expiry;
 use super::outbox::Outbox;
 use super::snapshot::{SnapshotData, SnapshotError, SnapshotFile, Snapshots};
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub applied: watch::Sender<u64>,
     /// Only while this server leads.
     pub expiry: Mutex<Option<Expiry>>,
+    pub started: Instant,
     pub snapshots: Snapshots,
     /// The newest snapshot.
     pub current: Mutex<Option<Arc<SnapshotFile>>>,
@@ -61,6 +64,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    /// Milliseconds since the start, by the runtime's clock.
+    pub(super) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Copy> {
         self.copy.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,7 +120,11 @@ impl Shared {
         if let Some(expiry) = lock(&self.expiry).as_mut() {
             for (session, _) in &applied.attached {
                 if let Some(known) = state.session(*session) {
-                    expiry.add(*session, u64::try_from(known.timeout_ms).unwrap_or_default());
+                    expiry.add(
+                        *session,
+                        u64::try_from(known.timeout_ms).unwrap_or_default(),
+                        self.uptime_ms(),
+                    );
                 }
             }
             applied.closed.iter().for_each(|session| expiry.remove(*session));

@@ -25,6 +25,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod types;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -57,7 +58,7 @@ use self::store::Store;
 use self::types::Types;
 use crate::network::World;
 use crate::proto::{Code, SessionId, Zxid};
-use crate::state::{Applied, Outcome, State, Txn};
+use crate::state::{Applied, Entry, Outcome, State, Txn};
 
 /// Called once with what came of a transaction: when it was applied on this server, or with
 /// [`Code::ConnectionLoss`] when it was given up. It may be called under the lock of the state, so it must be quick and
@@ -118,7 +119,6 @@ struct Inner {
     tasks: Mutex<JoinSet<()>>,
     /// Numbers of received snapshots.
     copies: AtomicU64,
-    started: Instant,
     /// Where peers reach it; empty without a port for them.
     peer_address: String,
     lock: Mutex<Option<DirLock>>,
@@ -256,7 +256,7 @@ impl Inner {
 
     /// Milliseconds since the start, by the runtime's clock.
     fn uptime_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.shared.uptime_ms()
     }
 
     fn next_copy(&self) -> u64 {
@@ -330,8 +330,18 @@ impl Inner {
 
     /// Sessions that were heard of here or by a follower: counts if this server leads.
     fn heard(&self, sessions: &[SessionId]) {
+        let now_ms = self.uptime_ms();
         if let Some(expiry) = lock(&self.shared.expiry).as_mut() {
-            sessions.iter().for_each(|session| expiry.touch(*session));
+            sessions.iter().for_each(|session| expiry.touch(*session, now_ms));
+        }
+    }
+
+    /// The same of those who asked for transactions: before these are in the log, so that no session is ended between
+    /// a write that counts as a sign of life and its answer.
+    fn heard_in(&self, entry: &Entry) {
+        let now_ms = self.uptime_ms();
+        if let Some(expiry) = lock(&self.shared.expiry).as_mut() {
+            entry.txns.iter().for_each(|txn| expiry.touch(txn.session, now_ms));
         }
     }
 }

@@ -256,6 +256,7 @@ impl RaftNetworkV2<Types> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = timeout(SNAPSHOT_TIMEOUT, self.send_snapshot(vote, snapshot)) => match sent {
                 Ok(Ok(vote)) => Ok(SnapshotResponse::new(vote)),

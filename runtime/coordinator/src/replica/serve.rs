@@ -170,6 +170,7 @@ async fn forward(inner: &Arc<Inner>, from: u32, body: Bytes) -> io::Result<()> {
         return Err(io::Error::other("transactions of another server than the one that sends them"));
     }
     entry.time_ms = inner.world.clock.now_ms();
+    inner.heard_in(&entry);
     let data = Data::new(entry.time_ms, &encoded, Some(Arc::new(entry)));
     debug_assert!(decode_data(&data).is_ok());
     inner.raft.write(data).with_leader(term).await.map_err(io::Error::other)

@@ -157,6 +157,7 @@ pub(super) async fn watch(inner: Arc<Inner>) {
     loop {
         inner.publish_status();
         tokio::select! {
+            biased;
             changed = metrics.changed() => if changed.is_err() {
                 inner.stop_serving("the consensus stopped");
                 return;

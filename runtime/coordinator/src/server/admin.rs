@@ -76,6 +76,7 @@ pub(super) async fn serve(
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
             _ = stopped.wait_for(|stop| *stop) => return,
         };
@@ -90,6 +91,7 @@ pub(super) async fn serve(
         let (server, mut stopped, alive) = (Arc::clone(&server), stopped.clone(), alive.clone());
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = converse(server, stream) => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }

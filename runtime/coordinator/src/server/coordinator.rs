@@ -226,6 +226,7 @@ async fn accept(
 ) {
     loop {
         let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
             _ = stopped.wait_for(|stop| *stop) => return,
         };
@@ -260,6 +261,7 @@ async fn run(
     mut stopped: watch::Receiver<bool>,
 ) {
     let introduced = tokio::select! {
+        biased;
         introduced = timeout(INTRODUCTION, meet(&server, stream, &peer, acceptor)) => introduced,
         _ = stopped.wait_for(|stop| *stop) => return,
     };
@@ -331,6 +333,7 @@ async fn watch_leader(server: Arc<Server>, mut stopped: watch::Receiver<bool>, a
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         _ = stopped.wait_for(|stop| *stop) => {}
     }

@@ -92,14 +92,14 @@ impl Hub {
     }
 
     pub fn finish_all(&self, end: End) {
-        for connection in self.registry().by_id.values() {
+        for connection in self.connections() {
             connection.finish(end);
         }
     }
 
     /// Ends those with (or without) a session that all servers know.
     pub fn finish_where(&self, read_only: bool, end: End) {
-        for connection in self.registry().by_id.values().filter(|other| other.read_only == read_only) {
+        for connection in self.connections().iter().filter(|other| other.read_only == read_only) {
             connection.finish(end);
         }
     }

@@ -36,6 +36,7 @@ impl StoreBuilder<Types, Store, Machine> for Stores {
             outbox: Outbox::new(Origin { server: 1, incarnation: 1 }),
             applied: watch::channel(0).0,
             expiry: Mutex::new(None),
+            started: tokio::time::Instant::now(),
             snapshots,
             current: Mutex::new(None),
             since_snapshot: AtomicU64::new(0),
