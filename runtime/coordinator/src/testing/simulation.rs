@@ -89,6 +89,13 @@ impl Simulation {
         self.hosts.iter().any(|host| host.name == name)
     }
 
+    /// Calls something as if from the host, whose time it sees; `None` if the host does not run.
+    pub fn on<R>(&self, name: &str, call: impl FnOnce() -> R) -> Option<R> {
+        let host = self.hosts.iter().find(|host| host.name == name)?;
+        let _guard = host.runtime.enter();
+        Some(call())
+    }
+
     /// Ends a host's processes at once, as [`SimNetwork::kill`] has it. The caller ends its disk first.
     pub fn kill(&mut self, name: &str, silently: bool) {
         self.network.kill(name, silently);

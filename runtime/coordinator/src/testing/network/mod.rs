@@ -150,6 +150,14 @@ impl SimNetwork {
         self.with(|net| net.kill(host, silently));
     }
 
+    /// Ports with the connections that nobody has accepted yet, for messages.
+    pub fn waiting(&self) -> Vec<String> {
+        self.with(|net| {
+            let ports = net.ports.iter();
+            ports.map(|(address, port)| format!("{address}: {} waiting", port.waiting.len())).collect()
+        })
+    }
+
     /// Connections that are open at both ends or one.
     pub fn connections(&self) -> usize {
         self.with(|net| net.connections.len())
