@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::ensemble::Whose;
+use crate::ensemble;
 use crate::program::Program;
-use crate::server::Wanted;
-use crate::{coordinator, ensemble};
 
 /// PyPI's name of a client and the module that it brings.
 const MODULES: &[(&str, &str)] = &[
@@ -52,11 +50,6 @@ impl Clients {
     pub fn missing(&self, program: &Program) -> Option<String> {
         if self.off {
             return Some("FLOW_INTEROP=off".to_owned());
-        }
-        if let (Some(reason), Wanted::Ensemble(Whose::Ours, _) | Wanted::Compared) =
-            (coordinator::MISSING, program.wanted)
-        {
-            return Some(reason.to_owned());
         }
         if self.python.is_none() {
             return Some("python3 is not installed".to_owned());

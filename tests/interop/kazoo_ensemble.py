@@ -2,11 +2,14 @@
 # ensemble: 3
 """kazoo on three servers: what is written, owned, watched and held lives through the loss of a server."""
 
+import contextlib
+import functools
 import time
 
 from kazoo.exceptions import KazooException
 
-from support import PATIENCE, case, eventually, fails, holds, run, same
+import support
+from support import PATIENCE, eventually, fails, holds, run, same
 from support.zk import (
     LONGEST,
     SERVERS,
@@ -28,6 +31,21 @@ def others(at):
 
 def everybody_serves():
     eventually(lambda: all(mode(server) for server in SERVERS), "all servers serve")
+
+
+def case(function):
+    """A case that has all servers, whatever became of them in the one before."""
+
+    @support.case
+    @functools.wraps(function)
+    def body():
+        for at in range(len(SERVERS)):
+            # Those that run and are not asleep say so.
+            for command in ("launch", "resume"):
+                with contextlib.suppress(RuntimeError):
+                    ensemble(command, at)
+        everybody_serves()
+        function()
 
 
 @case

@@ -170,14 +170,16 @@ async fn kinds_of_nodes() -> Result {
     let (stat, sequence) = one.create("/e-", b"", &ephemeral).await?;
     same((stat.ephemeral_owner, sequence.into_i64()), (one.session_id().0, 3), "the owner and the number")?;
     same(one.list_ephemerals("/").await?, vec!["/e-0000000003".to_owned()], "what the session owns")?;
+    let mut ended = one.watch("/ttl", AddWatchMode::Persistent).await?;
     let ttl = persistent().with_ttl(Duration::from_millis(200));
     let (stat, _) = one.create("/ttl", b"", &ttl).await?;
     same(stat.ephemeral_owner, 0, "the owner of a node with a TTL")?;
     let (stat, _) = one.create("/container", b"", &CreateMode::Container.with_acls(OPEN)).await?;
     same(stat.ephemeral_owner, 0, "the owner of a container")?;
     one.create("/container/a", b"", &persistent()).await?;
-    let (_, _, changed) = one.get_and_watch_data("/ttl").await?;
-    same(once(changed).await?, (EventType::NodeDeleted, "/ttl".to_owned()), "the event of a TTL")?;
+    for expected in [EventType::NodeCreated, EventType::NodeDeleted] {
+        same(next(&mut ended).await?, (expected, "/ttl".to_owned()), "the event of a TTL")?;
+    }
     let (_, _, changed) = one.get_and_watch_data("/container").await?;
     one.delete("/container/a", None).await?;
     same(once(changed).await?, (EventType::NodeDeleted, "/container".to_owned()), "the event of a container")

@@ -214,8 +214,30 @@ async fn the_super_user_passes_and_a_failed_auth_ends_the_connection() {
     assert!(other.get("/own", false).await.is_ok());
     assert!(owner.set("/own", b"newer").await.is_ok());
     assert!(matches!(other.packet().await, Packet::Event(_, event) if event.path == "/own"));
-    other.send(&Request::Auth { kind: 0, scheme: "nosuch".into(), auth: bytes::Bytes::new() }).await;
+    let xid =
+        other.send(&Request::Auth { kind: 0, scheme: "nosuch".into(), auth: bytes::Bytes::new() }).await;
     let (header, result) = other.reply(op::AUTH).await;
-    assert_eq!((header.xid, result), (XID_AUTH, Err(Code::AuthFailed)));
+    assert_eq!((header.xid, result), (xid, Err(Code::AuthFailed)));
     other.closed().await;
+}
+
+/// A client that numbers its `auth` packets like all others waited for ever: the answer carried the number that most
+/// clients keep for it, and it took the connection for broken, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auth_packet_is_answered_with_its_own_number() {
+    let server = Running::start(|_| {}).await;
+    let mut one = server.client().await;
+    for (xid, scheme, expected) in [
+        (XID_AUTH, "digest", Ok(Response::Empty)),
+        (7, "digest", Ok(Response::Empty)),
+        (8, "nosuch", Err(Code::AuthFailed)),
+    ] {
+        let auth = Request::Auth { kind: 0, scheme: scheme.into(), auth: bytes::Bytes::from_static(b"a:b") };
+        let mut packet = Vec::new();
+        encode_request_header(RequestHeader { xid, op: op::AUTH }, &mut packet);
+        encode_request(&auth, &mut packet);
+        support::send_packet(&mut one.stream, &packet).await;
+        let (header, result) = one.reply(op::AUTH).await;
+        assert_eq!((header.xid, result), (xid, expected));
+    }
 }

@@ -33,8 +33,11 @@ impl Generator {
             let path = if step == 1 { self.root.clone() } else { self.root.replace("/top", "") };
             return (0, self.create_at(path, CreateOp::Create, 0, 0));
         }
+        // ZooKeeper 3.8 mixes up the kinds of watches that one client has on one path: the last one has those that are
+        // added, the others those that fire once.
         let client = self.below(clients as u64) as usize;
-        let watch = self.one_in(3);
+        let adds = client + 1 == clients;
+        let watch = !adds && self.one_in(3);
         let path = self.path();
         let request = match self.below(100) {
             0..20 => self.create(),
@@ -52,15 +55,16 @@ impl Generator {
             81..83 => Request::GetEphemerals { prefix: path },
             83..84 => Request::WhoAmI,
             84..86 => Request::Sync { path },
-            86..90 => Request::AddWatch { path, mode: self.below(2) as i32 },
-            90..93 => Request::RemoveWatches { path, kind: 1 + self.below(3) as i32 },
+            86..90 if adds => self.add_watch(),
+            86..90 => Request::GetData { path, watch },
+            90..93 => Request::RemoveWatches { path, kind: if adds { 3 } else { 1 + self.below(3) as i32 } },
             93..95 => Request::CheckWatches { path, kind: 1 + self.below(3) as i32 },
             95..97 => Request::Auth {
                 kind: 0,
                 scheme: "digest".to_owned(),
                 auth: Bytes::from_static([&b"alice:secret"[..], b"bob:secret"][self.below(2) as usize]),
             },
-            97..99 => self.set_watches(),
+            97..99 => self.set_watches(adds),
             _ => Request::Ping,
         };
         (client, request)
@@ -89,20 +93,31 @@ impl Generator {
         (0..self.below(most)).map(|_| one(self)).collect()
     }
 
-    /// With a zxid that is either before all or behind all.
-    fn set_watches(&mut self) -> Request {
-        let relative_zxid = if self.one_in(2) { 0 } else { i64::MAX };
-        let mut paths = |most: u64| -> Vec<String> { (0..self.below(most)).map(|_| self.path()).collect() };
-        let mut watches = SetWatches {
-            relative_zxid,
-            data: paths(3),
-            exist: paths(3),
-            child: paths(3),
-            ..SetWatches::default()
-        };
+    /// Recursive ones at the top, others below: on one path there is one kind.
+    fn add_watch(&mut self) -> Request {
+        let (a, b) = (self.below(3), self.below(3));
         if self.one_in(2) {
-            watches.persistent = vec![self.path()];
-            watches.persistent_recursive = vec![self.path()];
+            Request::AddWatch { path: format!("{}/a{a}", self.root), mode: 1 }
+        } else {
+            Request::AddWatch { path: format!("{}/a{a}/b{b}", self.root), mode: 0 }
+        }
+    }
+
+    /// With a zxid that is either before all or behind all.
+    fn set_watches(&mut self, adds: bool) -> Request {
+        let relative_zxid = if self.one_in(2) { 0 } else { i64::MAX };
+        let mut watches = SetWatches { relative_zxid, ..SetWatches::default() };
+        if adds {
+            let (a, b) = (self.below(3), self.below(3));
+            watches.persistent = vec![format!("{}/a{a}/b0", self.root)];
+            watches.persistent_recursive = vec![format!("{}/a{b}", self.root)];
+        } else {
+            let top = self.root.clone();
+            let mut paths = |top: &str| -> Vec<String> {
+                (0..self.below(3)).map(|_| format!("{top}/a{}", self.below(3))).collect()
+            };
+            (watches.data, watches.exist, watches.child) =
+                (paths(&top), paths(&top), paths(&format!("{top}/a0")));
         }
         Request::SetWatches(watches)
     }

@@ -48,10 +48,6 @@ impl Client {
         let reply = read_frame(&mut self.stream)?;
         error_of(&reply).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
-
-    pub fn patience(&self, patience: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(patience))
-    }
 }
 
 fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

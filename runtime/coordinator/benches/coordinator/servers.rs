@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use flow_coordinator::network::World;
+use flow_coordinator::replica::Member;
+use flow_coordinator::server::{Coordinator, CoordinatorConfig};
+
 /// The first argument of the process that is one of our servers.
 pub const COMMAND: &str = "be-a-coordinator";
 
@@ -222,6 +226,35 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
 }
 
 /// The process that is one of our servers: runs until it is killed.
-pub fn serve(_arguments: &[String]) -> ExitCode {
-    ExitCode::FAILURE
+pub fn serve(arguments: &[String]) -> ExitCode {
+    let [id, data, members @ ..] = arguments else { panic!("number, directory and members are missing") };
+    let members: Vec<Member> = members.iter().map(|text| member(text).expect("a member")).collect();
+    let mut config = match &members[..] {
+        [one] => CoordinatorConfig::standalone(one.client_address.clone(), data.into()),
+        _ => CoordinatorConfig::new(id.parse().expect("a number"), members, data.into()),
+    };
+    config.replica.tick_ms = TICK_MS;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        match Coordinator::start(config, World::real()).await {
+            Ok(_coordinator) => std::future::pending().await,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// `ID=PEERS,CLIENTS`, two ports.
+fn member(text: &str) -> Option<Member> {
+    let (id, ports) = text.split_once('=')?;
+    let (peers, clients) = ports.split_once(',')?;
+    let address = |port: &str| format!("127.0.0.1:{port}");
+    Some(Member {
+        id: id.parse().ok()?,
+        peer_address: address(peers),
+        client_address: address(clients),
+        observer: false,
+    })
 }

@@ -10,8 +10,8 @@ use super::Server;
 use super::auth;
 use super::connection::{Connection, End, Outbox, put_event, put_reply};
 use crate::proto::{
-    Code, DecodeError, Id, Reader, ReplyHeader, Request, RequestHeader, Response, XID_AUTH, Zxid,
-    begin_frame, check_path, decode_request, encode_reply_header, end_frame, op,
+    Code, DecodeError, Id, Reader, ReplyHeader, Request, RequestHeader, Response, Zxid, begin_frame,
+    check_path, decode_request, encode_reply_header, end_frame, op,
 };
 use crate::state::State;
 use crate::watches::WatcherId;
@@ -178,7 +178,7 @@ impl Reads {
         let result = match request {
             Request::WhoAmI => Ok(Response::WhoAmI(auth::shown(&self.ids))),
             Request::Auth { scheme, auth, .. } => {
-                return self.answer_auth(server, connection, outbox, scheme, auth);
+                return self.answer_auth(server, connection, outbox, header.xid, scheme, auth);
             }
             // Not set up: an empty token, and the connection lives on, as ZooKeeper does it.
             Request::Sasl { .. } => {
@@ -218,6 +218,7 @@ impl Reads {
         server: &Server,
         connection: &Connection,
         outbox: &mut Outbox,
+        xid: i32,
         scheme: &str,
         auth: &[u8],
     ) {
@@ -231,7 +232,8 @@ impl Reads {
             server.hub.stats.auth_failed.fetch_add(1, Relaxed);
             connection.finish(End::Flush);
         }
-        put_reply(outbox, XID_AUTH, 0, &result);
+        // Most clients ask with a number that is kept for this, but not all: who counts it waits for its own.
+        put_reply(outbox, xid, 0, &result);
     }
 }
 
