@@ -2,7 +2,8 @@
 //! everything, all from one seed. Whatever breaks meanwhile, what the clients saw must fit together, all servers must end
 //! with the same state, and the ensemble must serve again when nothing is broken any more.
 //!
-//! `FLOW_SIM_SEEDS=1000` runs so many seeds, `FLOW_SIM_SEED=7` that one only.
+//! `FLOW_SIM_SEEDS=1000` runs so many seeds, `FLOW_SIM_SEED=7` that one only; with `FLOW_SIM_LINES=9999` a
+//! failure shows so much of what the clients heard.
 
 mod cluster;
 mod nemesis;
@@ -95,7 +96,7 @@ fn simulate(seed: u64, lines: bool) -> Result<Report, String> {
     };
     result.map_err(|what| {
         let history = recorder.history();
-        let last = history.lines.len().saturating_sub(LAST_LINES);
+        let last = history.lines.len().saturating_sub(number("FLOW_SIM_LINES").unwrap_or(LAST_LINES));
         let last: Vec<String> = (last..history.lines.len()).map(|index| history.tell(index)).collect();
         let states: Vec<String> = cluster.ids().into_iter().map(|id| cluster.tell(id)).collect();
         let waiting = cluster.simulation.network().waiting();
@@ -210,9 +211,12 @@ fn faults(
     Ok(report)
 }
 
+fn number<N: std::str::FromStr>(name: &str) -> Option<N> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 fn seeds() -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match (number("FLOW_SIM_SEED"), number("FLOW_SIM_SEEDS")) {
+    match (number("FLOW_SIM_SEED"), number::<u64>("FLOW_SIM_SEEDS")) {
         (Some(seed), _) => vec![seed],
         (None, Some(count)) => {
             // From another beginning each time, or the same as told.

@@ -107,7 +107,10 @@ impl Session {
                 }
                 // The session has expired.
                 Ok(Ok(None)) => {
-                    (self.listen)(Notice::Expired { session: self.id });
+                    // One that was being closed is closed: only the answer to that was lost.
+                    if self.closing.is_none() {
+                        (self.listen)(Notice::Expired { session: self.id });
+                    }
                     self.fail_unsent();
                     if let Some(done) = self.closing.take() {
                         let _ = done.send(());
