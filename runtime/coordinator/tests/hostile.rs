@@ -235,6 +235,28 @@ async fn who_does_not_read_is_not_answered_without_end() {
     }
 }
 
+/// A request of a few kilobytes asked for gigabytes, and they were put together in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asks_for_much_at_once_is_refused() {
+    let _alone = ALONE.lock().await;
+    let server = Running::start(|_| {}).await;
+    let mut witness = Witness::new(&server).await;
+    let mut client = server.client().await;
+    let data = Some(bytes::Bytes::from(vec![b'x'; 900_000]));
+    assert!(client.call(&create("/large", 0)).await.is_ok());
+    assert!(client.call(&Request::SetData { path: "/large".into(), data, version: -1 }).await.is_ok());
+    let before = resident_bytes();
+    let get = Request::GetData { path: "/large".into(), watch: false };
+    assert_eq!(client.call(&Request::MultiRead(vec![get.clone(); 5000])).await, Err(Code::BadArguments));
+    let Ok(Response::Multi(results)) = client.call(&Request::MultiRead(vec![get; 20])).await else {
+        panic!("no results")
+    };
+    assert_eq!(results.len(), 20);
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 300 << 20, "{grown} bytes");
+    witness.look().await;
+}
+
 /// Requests of the transcripts with some bytes changed, thousands of them, over connections that are made anew when the
 /// server has closed one.
 #[tokio::test(flavor = "multi_thread")]

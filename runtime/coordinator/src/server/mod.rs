@@ -4,7 +4,7 @@
 //! ```text
 //!  coordinator.rs   the port, from start to shutdown       config.rs: how it is set up
 //!  handshake.rs     the first packet: words, sessions      auth.rs tls.rs x509.rs: who a client is
-//!  serve.rs         a connection's task                    requests.rs: what is answered at once
+//!  serve.rs         a connection's bytes                   dispatch.rs requests.rs: what they ask, and are answered
 //!  connection.rs    what others may do to a connection     hub.rs: all of them, and their watches
 //!  words.rs admin.rs report.rs stats.rs                    what operators see
 //! ```
@@ -14,6 +14,7 @@ mod auth;
 mod config;
 mod connection;
 mod coordinator;
+mod dispatch;
 mod handshake;
 mod hub;
 mod reconfig;

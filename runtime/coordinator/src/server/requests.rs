@@ -11,13 +11,17 @@ use super::auth;
 use super::connection::{Connection, End, Outbox, put_event, put_reply};
 use crate::proto::{
     Code, DecodeError, Id, Reader, ReplyHeader, Request, RequestHeader, Response, Zxid, begin_frame,
-    check_path, decode_request, encode_reply_header, end_frame, op,
+    check_path, decode_request, encode_multi_end, encode_multi_failure, encode_multi_header,
+    encode_reply_header, end_frame, op, op_code,
 };
 use crate::state::State;
 use crate::watches::WatcherId;
 
 /// The zxid in the header of a reply that has none to tell.
 const NO_ZXID: Zxid = -1;
+
+/// Bytes of the answer to a `multiRead`, and of what a `setWatches` finds changed.
+const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// What the requests of one connection are answered with. Keeps memory from request to request.
 pub(super) struct Reads {
@@ -189,6 +193,10 @@ impl Reads {
                 set.map(|events| {
                     // Before the answer: what the client missed.
                     for (kind, path) in events {
+                        if outbox.bytes.len() > REPLY_BYTES_MAX {
+                            connection.finish(End::Cut);
+                            break;
+                        }
                         put_event(outbox, NO_ZXID, kind, &path);
                     }
                     Response::Empty
@@ -205,12 +213,45 @@ impl Reads {
             Request::RemoveWatches { path, kind } => {
                 server.hub.watches().remove(watcher, path, *kind).map(|()| Response::Empty)
             }
+            Request::MultiRead(requests) => {
+                return self.answer_multi_read(connection, state, outbox, header, requests);
+            }
             _ => {
+                // An error is in the outbox as well.
                 let _ = self.read(connection, state, outbox, header, request);
                 return;
             }
         };
         put_reply(outbox, header.xid, zxid, &result);
+    }
+
+    /// Each operation for itself. A request of few bytes may ask for many megabytes many times, so there is an end.
+    fn answer_multi_read(
+        &self,
+        connection: &Connection,
+        state: &State,
+        outbox: &mut Outbox,
+        header: RequestHeader,
+        requests: &[Request],
+    ) {
+        let zxid = state.last_zxid();
+        let at = begin_frame(&mut outbox.bytes);
+        encode_reply_header(ReplyHeader { xid: header.xid, zxid, err: 0 }, &mut outbox.bytes);
+        for request in requests {
+            let before = outbox.bytes.len();
+            encode_multi_header(op_code(request), &mut outbox.bytes);
+            if let Err(code) = state.read_into(connection.session, &self.ids, request, &mut outbox.bytes) {
+                outbox.bytes.truncate(before);
+                encode_multi_failure(code as i32, &mut outbox.bytes);
+            }
+            if outbox.bytes.len() - at > REPLY_BYTES_MAX {
+                outbox.bytes.truncate(at);
+                return put_reply(outbox, header.xid, zxid, &Err(Code::BadArguments));
+            }
+        }
+        encode_multi_end(&mut outbox.bytes);
+        end_frame(&mut outbox.bytes, at);
+        outbox.packets += 1;
     }
 
     fn answer_auth(
