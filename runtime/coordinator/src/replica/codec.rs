@@ -62,7 +62,7 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Vec<u8>) -> std::io::R
 }
 
 pub(crate) fn decode_payload(bytes: &[u8]) -> Result<Payload, Malformed> {
-    decode_payload_with(bytes, |data| Bytes::copy_from_slice(data))
+    decode_payload_with(bytes, Bytes::copy_from_slice)
 }
 
 fn decode_payload_with(bytes: &[u8], take: impl FnOnce(&[u8]) -> Bytes) -> Result<Payload, Malformed> {

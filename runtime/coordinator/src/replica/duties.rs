@@ -15,15 +15,15 @@ use super::frame::kind;
 use super::link::Link;
 use super::machine::lock;
 use super::members::members_text;
-use super::types::Data;
+use super::types::{CallBack, Data, Proposed};
 use crate::state::{CONFIG_PATH, Entry, Op, Origin, Txn};
 
 /// Transactions that went to the leader and are not back after this time go again, over a new connection.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
-/// The same for a leader's own, which the consensus drops without a word while it has not heard of a majority.
-const RESEND_OWN_AFTER: Duration = Duration::from_millis(500);
 /// A leader that could not be reached is dialled again after this time, at the earliest.
 const REDIAL_AFTER: Duration = Duration::from_millis(100);
+/// The pause before the leader is asked again that did not take something.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 /// Sessions that one transaction ends.
 const EXPIRE_MAX: usize = 1000;
 /// Containers and TTL nodes that one look deletes.
@@ -49,6 +49,10 @@ pub(super) async fn pump(inner: Arc<Inner>) {
     let mut metrics = inner.raft.server_metrics();
     let mut session: Option<Session> = None;
     loop {
+        if inner.shared.outbox.take_refused() {
+            sleep(REFUSED_PAUSE).await;
+            session = None;
+        }
         let (found, link) = find_leader(&inner);
         if found != session {
             inner.shared.outbox.rewind();
@@ -62,8 +66,6 @@ pub(super) async fn pump(inner: Arc<Inner>) {
         let outbox = &inner.shared.outbox;
         let link_changed = link.as_ref().map(|link| link.watch());
         let applied = *inner.shared.applied.borrow();
-        let leads = session.is_some_and(|(leader, _, _)| leader == inner.id());
-        let resend_after = if leads { RESEND_OWN_AFTER } else { RESEND_AFTER };
         tokio::select! {
             biased;
             () = outbox.wake.notified() => {}
@@ -71,10 +73,11 @@ pub(super) async fn pump(inner: Arc<Inner>) {
                 inner.stop_serving("the consensus stopped");
                 return;
             },
+            () = refused(link.as_deref()) => outbox.refuse(),
             () = changed(link_changed, session.map_or(0, |(_, _, generation)| generation)) => {}
             // Nobody tells of a connection that could not be made.
             () = sleep(REDIAL_AFTER), if link.is_some() && session.is_none() => {}
-            () = sleep(resend_after), if session.is_some() && outbox.is_waiting() => {
+            () = sleep(RESEND_AFTER), if link.is_some() && session.is_some() && outbox.is_waiting() => {
                 if *inner.shared.applied.borrow() == applied {
                     if let (Some(link), Some((_, _, generation))) = (&link, session) {
                         link.reset(generation);
@@ -114,13 +117,27 @@ async fn changed(link: Option<watch::Receiver<u64>>, generation: u64) {
     }
 }
 
+/// Comes back when the leader did not take something.
+async fn refused(link: Option<&Link>) {
+    match link {
+        Some(link) => link.refused.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Sends what is to be sent; false if the connection takes no more.
 async fn send(inner: &Arc<Inner>, leader: u64, term: u64, generation: u64, link: Option<&Link>) -> bool {
     while let Some(next) = inner.shared.outbox.next(inner.world.clock.now_ms()) {
         if leader == inner.id() {
             inner.heard_in(&next.entry);
             let data = Data::new(next.entry.time_ms, &next.encoded, Some(next.entry));
-            if inner.raft.write(data).with_leader(term).await.is_err() {
+            let shared = inner.shared.clone();
+            let answer = CallBack(Box::new(move |proposed: Proposed| {
+                if proposed.is_err() {
+                    shared.outbox.refuse();
+                }
+            }));
+            if inner.raft.write(data).with_leader(term).responder(answer).await.is_err() {
                 inner.stop_serving("the consensus stopped");
                 return true;
             }

@@ -63,6 +63,8 @@ pub(crate) mod kind {
     pub const SNAPSHOT_BEGIN: u8 = 10;
     pub const SNAPSHOT_CHUNK: u8 = 11;
     pub const SNAPSHOT_END: u8 = 12;
+    /// Shows that the other side is alive; the answer is empty.
+    pub const PING: u8 = 13;
 }
 
 /// One message.

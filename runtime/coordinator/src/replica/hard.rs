@@ -81,6 +81,9 @@ impl Hard {
         if version > VERSION {
             return Err(HardError::Newer { path, found: version });
         }
+        if version == 0 {
+            return Err(corrupt("its version is 0"));
+        }
         let text = &bytes[HEAD_BYTES..];
         if text.len() != length as usize || crc32c::crc32c(text) != crc {
             return Err(corrupt("its checksum does not fit"));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::PeerTls;
 use super::frame::{Frame, FrameReader, Hello, Purpose, kind, put_frame};
@@ -29,6 +29,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failure, and what it grows to.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
+/// How often the other side is asked whether it lives.
+const PING_EVERY: Duration = Duration::from_millis(250);
+/// A connection on which nothing came for so long is given up: the other side may have gone without a word.
+const DEAD_AFTER: Duration = Duration::from_secs(1);
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -81,13 +85,15 @@ impl Dialer {
         }
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (state, generation) = watch::channel(0);
-        let link = Arc::new(Link { to, address: Mutex::new(address.to_owned()), commands, generation });
+        let refused = Arc::new(Notify::new());
+        let known = Mutex::new(address.to_owned());
+        let link = Arc::new(Link { to, address: known, commands, generation, refused: refused.clone() });
         links.insert(to, link.clone());
         drop(links);
         let weak = (Arc::downgrade(&link), self.clone());
         tokio::spawn(async move {
             let (link, dialer) = weak;
-            let runner = Runner { to, dialer, link, inbox, state, count: 0, next: 0 };
+            let runner = Runner { to, dialer, link, inbox, state, refused, count: 0, next: 0 };
             runner.run().await;
         });
         link
@@ -106,6 +112,8 @@ pub(crate) struct Link {
     commands: mpsc::Sender<Command>,
     /// The number of the present connection; 0 while there is none.
     generation: watch::Receiver<u64>,
+    /// The other side did not take something that was sent without an answer.
+    pub refused: Arc<Notify>,
 }
 
 enum Command {
@@ -173,6 +181,7 @@ struct Runner {
     link: std::sync::Weak<Link>,
     inbox: mpsc::Receiver<Command>,
     state: watch::Sender<u64>,
+    refused: Arc<Notify>,
     /// Connections so far.
     count: u64,
     /// Number of the last call.
@@ -190,7 +199,7 @@ impl Runner {
                 fail(command);
                 continue;
             }
-            tokio::time::sleep_until(not_before).await;
+            sleep_until(not_before).await;
             let Some(address) = self.link.upgrade().map(|link| lock(&link.address).clone()) else { return };
             match self.dialer.dial(self.to, &address, Purpose::Calls).await {
                 Ok(connection) => {
@@ -221,6 +230,8 @@ impl Runner {
         let mut calls: BTreeMap<u32, oneshot::Sender<io::Result<Frame>>> = BTreeMap::new();
         let mut out = Vec::new();
         let mut command = Some(first);
+        let mut heard = Instant::now();
+        let mut ping_at = heard + PING_EVERY;
         loop {
             while let Some(one) = command.take() {
                 self.put(one, &mut calls, &mut out)?;
@@ -241,14 +252,25 @@ impl Runner {
                 biased;
                 frame = frames.next() => {
                     let frame = frame?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                    if let Some(reply) = calls.remove(&frame.number) {
-                        let _ = reply.send(Ok(frame));
+                    heard = Instant::now();
+                    match calls.remove(&frame.number) {
+                        Some(reply) => drop(reply.send(Ok(frame))),
+                        None if frame.number == 0 => self.refused.notify_one(),
+                        None => {}
                     }
                 }
                 next = self.inbox.recv() => match next {
                     Some(next) => command = Some(next),
                     None => return Ok(()),
                 },
+                () = sleep_until(ping_at) => {
+                    ping_at = Instant::now() + PING_EVERY;
+                    if heard.elapsed() > DEAD_AFTER {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    self.next = self.next.wrapping_add(1).max(1);
+                    put_frame(&mut out, kind::PING, self.next, &[])?;
+                }
             }
         }
     }
@@ -267,7 +289,7 @@ impl Runner {
                     let _ = reply.send(Err(io::ErrorKind::WouldBlock.into()));
                     return Ok(());
                 }
-                self.next = self.next.wrapping_add(1);
+                self.next = self.next.wrapping_add(1).max(1);
                 put_frame(out, kind, self.next, &body)?;
                 calls.insert(self.next, reply);
             }

@@ -170,9 +170,6 @@ impl Shared {
     fn begin_snapshot(self: &Arc<Self>) -> io::Result<SnapshotJob> {
         let mut copy = self.write();
         let meta = SnapshotMeta { last_log_id: copy.applied, last_membership: copy.membership.clone() };
-        if meta.last_log_id.is_none() {
-            return Err(io::Error::other("there is nothing to write yet"));
-        }
         let id = copy.state.snapshot_begin();
         let generation = copy.generation;
         drop(copy);
@@ -360,7 +357,8 @@ impl RaftStateMachine<Types> for Machine {
         if ready.is_none() && !force {
             return None;
         }
-        Some(Builder { shared: self.shared.clone(), ready })
+        // Asked for by force is one of now.
+        Some(Builder { shared: self.shared.clone(), ready: ready.filter(|_| !force) })
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
@@ -371,7 +369,7 @@ impl RaftStateMachine<Types> for Machine {
         let SnapshotData { file, restored } = snapshot;
         let state = match restored {
             Some(state) => *state,
-            None => self.shared.snapshots.load(&file.path).map_err(io::Error::other)?.1,
+            None => self.shared.snapshots.reread(&file).map_err(io::Error::other)?,
         };
         self.shared.replace(state, meta);
         *lock(&self.shared.current) = Some(file);

@@ -16,6 +16,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::codec::{
@@ -64,6 +65,9 @@ struct EntryStream {
     frames: FrameReader<ReadHalf<Connection>>,
     write: WriteHalf<Connection>,
     out: Vec<u8>,
+    /// Changes when the server was connected to anew: then this connection may be one to its former life.
+    life: watch::Receiver<u64>,
+    generation: u64,
 }
 
 impl Peers {
@@ -103,7 +107,10 @@ impl Peer {
         if self.stream().is_none() {
             let dialed = self.dialer.dial(self.target, &self.address, Purpose::Entries).await;
             let (read, write) = tokio::io::split(dialed.map_err(unreachable)?);
-            *self.stream() = Some(EntryStream { frames: FrameReader::new(read), write, out: Vec::new() });
+            let mut life = self.link.watch();
+            let generation = *life.borrow_and_update();
+            let frames = FrameReader::new(read);
+            *self.stream() = Some(EntryStream { frames, write, out: Vec::new(), life, generation });
         }
         Ok(())
     }
@@ -126,14 +133,11 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Session<'_, S> {
     /// The next answer; `None` when all requests were answered.
     async fn next(&mut self) -> Option<Result<AppendResult, Failed>> {
         let answer = self.step().await;
-        match &answer {
-            // The other side ends the stream after an answer that is no success.
-            Some(Ok(Err(_)) | Err(_)) => {
-                *self.peer.stream() = None;
-                self.ended = true;
-                self.unanswered = 0;
-            }
-            Some(Ok(Ok(_))) | None => {}
+        // The other side ends the stream after an answer that is no success.
+        if let Some(Ok(Err(_)) | Err(_)) = &answer {
+            *self.peer.stream() = None;
+            self.ended = true;
+            self.unanswered = 0;
         }
         answer
     }
@@ -157,6 +161,9 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Session<'_, S> {
                     };
                     return Some(decode_append_result(frame.body).map_err(broken));
                 }
+                () = replaced(&mut stream.life, stream.generation) => {
+                    return Some(Err(broken(io::Error::from(io::ErrorKind::ConnectionReset))));
+                }
                 request = self.input.next(), if wants => match request {
                     Some(request) => {
                         if let Err(error) = stream.send(&request).await {
@@ -168,6 +175,14 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Session<'_, S> {
                 },
             }
         }
+    }
+}
+
+/// Comes back when the server was connected to anew since the connection with this number.
+async fn replaced(life: &mut watch::Receiver<u64>, before: u64) {
+    let other = life.wait_for(|number| *number != 0 && *number != before && before != 0).await.is_ok();
+    if !other {
+        std::future::pending::<()>().await;
     }
 }
 

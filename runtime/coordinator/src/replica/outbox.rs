@@ -45,6 +45,8 @@ struct List {
     count: usize,
     bytes: usize,
     closed: bool,
+    /// A leader did not take what was sent.
+    refused: bool,
 }
 
 struct Waiting {
@@ -76,6 +78,7 @@ impl Outbox {
             count: 0,
             bytes: 0,
             closed: false,
+            refused: false,
         };
         Outbox { origin, list: Mutex::new(list), wake: Notify::new() }
     }
@@ -116,6 +119,17 @@ impl Outbox {
     /// Everything that is on the way is to be sent again: the leader or the way to it is another.
     pub(crate) fn rewind(&self) {
         self.lock().sent = 0;
+    }
+
+    /// The leader did not take something: as right after its election, when it has not heard of a quorum yet.
+    pub(crate) fn refuse(&self) {
+        self.lock().refused = true;
+        self.wake.notify_one();
+    }
+
+    /// Whether something was refused since this was asked last.
+    pub(crate) fn take_refused(&self) -> bool {
+        std::mem::take(&mut self.lock().refused)
     }
 
     /// What is to be sent now; `None` if nothing is or enough is on the way. `now_ms` is the wall clock.
@@ -262,11 +276,13 @@ mod tests {
         Txn { session: 1, connection: 1, ids: Arc::from([]), op: Op::CloseSession }
     }
 
-    fn outbox() -> (Outbox, Arc<Mutex<Vec<(u64, bool)>>>) {
+    type Answers = Arc<Mutex<Vec<(u64, bool)>>>;
+
+    fn outbox() -> (Outbox, Answers) {
         (Outbox::new(Origin { server: 1, incarnation: 7 }), Arc::default())
     }
 
-    fn push(outbox: &Outbox, answers: &Arc<Mutex<Vec<(u64, bool)>>>, number: u64) {
+    fn push(outbox: &Outbox, answers: &Answers, number: u64) {
         let answers = answers.clone();
         outbox.push(
             txn(),

@@ -21,11 +21,11 @@ type Changed = Result<
 >;
 
 /// How long a server that comes may take to be brought up to date.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the change itself may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a follower waits for the leader to do it.
-const CALL_TIMEOUT: Duration = Duration::from_secs(80);
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A change of the membership.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,14 +116,11 @@ impl Inner {
                     self.change(ChangeMembers::SetNodes(nodes)).await?;
                 }
                 None => {
-                    let joined = timeout(JOIN_TIMEOUT, self.raft.add_learner(id, member.clone(), true)).await;
-                    match joined {
-                        Ok(joined) => code_of(joined)?,
-                        Err(_) => {
-                            // It never came up to date; the ensemble is as it was.
-                            let _ = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await;
-                            return Err(Code::NewConfigNoQuorum);
-                        }
+                    code_of(self.raft.add_learner(id, member.clone(), false).await)?;
+                    if !self.catches_up(id).await {
+                        // The ensemble stays as it was.
+                        let _ = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await;
+                        return Err(Code::NewConfigNoQuorum);
                     }
                 }
             }
@@ -144,6 +141,21 @@ impl Inner {
             self.change(ChangeMembers::RemoveNodes(gone)).await?;
         }
         Ok(())
+    }
+
+    /// Waits until a server has all that the log has now.
+    async fn catches_up(&self, server: u64) -> bool {
+        let last = self.store.last_log_id();
+        let wait = self.raft.wait(Some(JOIN_TIMEOUT));
+        let reached = wait.metrics(
+            |metrics| {
+                let replication = metrics.replication.as_ref();
+                let matching = replication.and_then(|all| all.get(&server)).and_then(|matching| *matching);
+                matching.is_some() && matching >= last
+            },
+            "a server that joins is up to date",
+        );
+        reached.await.is_ok()
     }
 
     async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Code> {

@@ -17,10 +17,10 @@ thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Makes every random choice of the consensus on this thread follow from `seed` and from those before. A simulation runs
-/// on one thread, so all its servers share the sequence.
+/// Makes every random choice of the consensus on this thread follow from `seed` from now on. A simulation runs on one
+/// thread, so all its servers share the sequence.
 pub(crate) fn seed_thread(seed: u64) {
-    SEED.set(Some(SEED.get().unwrap_or_default().rotate_left(17) ^ seed));
+    SEED.set(Some(seed));
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014), if this thread was seeded.

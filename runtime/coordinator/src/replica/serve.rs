@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncWriteExt, ReadHalf};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Inner;
@@ -20,7 +21,7 @@ use super::frame::{Frame, FrameReader, HANDSHAKE_TIMEOUT, Hello, Purpose, kind, 
 use super::machine::decode_data;
 use super::reconfig::Reconfig;
 use super::snapshot::SnapshotData;
-use super::types::Data;
+use super::types::{CallBack, Data, Proposed};
 use crate::network::{Connection, Listener};
 use crate::state::Entry;
 
@@ -32,6 +33,10 @@ const CONNECTIONS_MAX: usize = 1024;
 const CALLS_MAX: usize = 256;
 /// A peer that sends nothing of a snapshot for so long is given up.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+/// A peer asks several times a second whether this server lives; one that is silent for so long is gone.
+const CALLS_IDLE: Duration = Duration::from_secs(5);
+/// A leader without writes sends no entries. If it is gone, the connection need not stay for ever.
+const ENTRIES_IDLE: Duration = Duration::from_secs(300);
 /// A pause after a connection could not be accepted, as without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A peer that takes no answers for so long is given up.
@@ -96,9 +101,16 @@ async fn serve_calls(inner: &Arc<Inner>, from: u32, stream: Connection) -> io::R
     let mut frames = FrameReader::new(read);
     let mut calls = FuturesUnordered::new();
     let mut out = Vec::new();
+    // One word for all that was refused meanwhile.
+    let refused = Arc::new(Notify::new());
     loop {
         tokio::select! {
             biased;
+            () = refused.notified() => {
+                out.clear();
+                put_frame(&mut out, kind::REFUSED, 0, &[])?;
+                write(&mut to, &out).await?;
+            }
             Some((number, answer)) = calls.next(), if !calls.is_empty() => {
                 let answer: Option<Vec<u8>> = answer;
                 out.clear();
@@ -108,11 +120,12 @@ async fn serve_calls(inner: &Arc<Inner>, from: u32, stream: Connection) -> io::R
                 }
                 write(&mut to, &out).await?;
             }
-            frame = frames.next(), if calls.len() < CALLS_MAX => {
-                let Some(Frame { kind, number, body }) = frame? else { return Ok(()) };
+            frame = timeout(CALLS_IDLE, frames.next()), if calls.len() < CALLS_MAX => {
+                let frame = frame.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+                let Some(Frame { kind, number, body }) = frame else { return Ok(()) };
                 match kind {
                     // In the order in which they came, and without an answer.
-                    kind::FORWARD => forward(inner, from, body).await?,
+                    kind::FORWARD => forward(inner, from, body, &refused).await?,
                     kind::TOUCH => touch(inner, body)?,
                     _ => calls.push(async move { (number, answer(inner, from, kind, body).await) }),
                 }
@@ -154,14 +167,15 @@ async fn answer(inner: &Arc<Inner>, from: u32, kind: u8, body: Bytes) -> Option<
             let done = inner.reconfig_here(change).await;
             out.extend_from_slice(&done.err().map_or(0, |code| code as i32).to_be_bytes());
         }
+        kind::PING => {}
         _ => return None,
     }
     Some(out)
 }
 
-/// Proposes transactions of another server. If this one no longer leads in the term they were meant for, they are passed
-/// over: the sender sees the change of leader as well, and sends them again.
-async fn forward(inner: &Arc<Inner>, from: u32, body: Bytes) -> io::Result<()> {
+/// Proposes transactions of another server. If this one no longer leads in the term they were meant for, or does not know
+/// yet that a quorum follows it, the sender is told to send them again.
+async fn forward(inner: &Arc<Inner>, from: u32, body: Bytes, refused: &Arc<Notify>) -> io::Result<()> {
     let mut reader = Reader::new(body);
     let term = reader.u64().map_err(io::Error::other)?;
     let encoded = reader.rest();
@@ -173,7 +187,13 @@ async fn forward(inner: &Arc<Inner>, from: u32, body: Bytes) -> io::Result<()> {
     inner.heard_in(&entry);
     let data = Data::new(entry.time_ms, &encoded, Some(Arc::new(entry)));
     debug_assert!(decode_data(&data).is_ok());
-    inner.raft.write(data).with_leader(term).await.map_err(io::Error::other)
+    let refused = refused.clone();
+    let answer = CallBack(Box::new(move |proposed: Proposed| {
+        if proposed.is_err() {
+            refused.notify_one();
+        }
+    }));
+    inner.raft.write(data).with_leader(term).responder(answer).await.map_err(io::Error::other)
 }
 
 fn touch(inner: &Arc<Inner>, body: Bytes) -> io::Result<()> {
@@ -209,7 +229,8 @@ fn requests(
     frames: FrameReader<ReadHalf<Connection>>,
 ) -> impl Stream<Item = AppendRequest> {
     futures_util::stream::unfold((inner, frames), move |(inner, mut frames)| async move {
-        let frame = match frames.next().await {
+        let frame = timeout(ENTRIES_IDLE, frames.next()).await;
+        let frame = match frame.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(frame) => frame?,
             Err(error) => {
                 tracing::debug!(server = from, %error, "a stream of entries broke");

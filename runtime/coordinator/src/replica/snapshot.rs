@@ -100,9 +100,18 @@ impl Snapshots {
 
     /// Opens a snapshot and checks all of it.
     pub(crate) fn load(&self, path: &Path) -> Result<(SnapshotFile, State), SnapshotError> {
+        let file = self.storage.open(path);
+        self.read(path, file.map_err(|error| SnapshotError::Io { path: path.to_owned(), error })?)
+    }
+
+    /// Checks and reads an open snapshot again.
+    pub(crate) fn reread(&self, file: &SnapshotFile) -> Result<State, SnapshotError> {
+        self.read(&file.path, file.file.clone()).map(|(_, state)| state)
+    }
+
+    fn read(&self, path: &Path, file: Arc<dyn File>) -> Result<(SnapshotFile, State), SnapshotError> {
         let failed = |error| SnapshotError::Io { path: path.to_owned(), error };
         let corrupt = |what: &str| SnapshotError::Corrupt { path: path.to_owned(), what: what.to_owned() };
-        let file = self.storage.open(path).map_err(failed)?;
         let bytes = file.len().map_err(failed)?;
         let mut reader = FileReader { file: file.as_ref(), position: 0, end: bytes, crc: 0 };
         let mut head = [0; HEAD_BYTES];
@@ -148,11 +157,7 @@ impl Snapshots {
     /// Begins a snapshot file.
     pub(crate) fn begin(&self, meta: SnapshotMeta) -> io::Result<SnapshotWriter> {
         let text = encode_meta(&meta);
-        let name = match &meta.last_log_id {
-            Some(last) => format!("{PREFIX}{:020}-{}", last.index, last.committed_leader_id().term),
-            None => return Err(io::Error::other("a snapshot of nothing")),
-        };
-        let path = self.dir.join(name);
+        let path = self.dir.join(name_of(&meta));
         let unfinished = PathBuf::from(format!("{}{UNFINISHED}", path.display()));
         let file = self.storage.create(&unfinished)?;
         let mut head = Vec::with_capacity(HEAD_BYTES + text.len());
@@ -281,11 +286,7 @@ impl SnapshotCopy {
         let failed = |error| SnapshotError::Io { path: self.path.clone(), error };
         self.file.sync().map_err(failed)?;
         let (mut file, state) = self.snapshots.load(&self.path)?;
-        let Some(last) = &file.meta.last_log_id else {
-            return Err(SnapshotError::Corrupt { path: self.path.clone(), what: "it is of nothing".into() });
-        };
-        let name = format!("{PREFIX}{:020}-{}", last.index, last.committed_leader_id().term);
-        let path = self.snapshots.dir.join(name);
+        let path = self.snapshots.dir.join(name_of(&file.meta));
         let storage = &self.snapshots.storage;
         storage.rename(&self.path, &path).map_err(failed)?;
         storage.sync_dir(&self.snapshots.dir).map_err(failed)?;
@@ -302,6 +303,12 @@ impl Drop for SnapshotCopy {
             let _ = self.snapshots.storage.remove(&self.path);
         }
     }
+}
+
+/// Newer ones sort later.
+fn name_of(meta: &SnapshotMeta) -> String {
+    let (term, index) = meta.last_log_id.map_or((0, 0), |last| (last.committed_leader_id().term, last.index));
+    format!("{PREFIX}{index:020}-{term}")
 }
 
 /// Reads a part of a file, and counts its checksum.

@@ -214,6 +214,8 @@ fn consensus_config(config: &ReplicaConfig) -> Result<Arc<Config>, StartError> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX >> 1,
         enable_pre_vote: Some(true),
+        // A leader that comes back begins a new term: what it had not synced is gone, and others may count on it.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     consensus.validate().map(Arc::new).map_err(|error| StartError::Config(error.to_string()))

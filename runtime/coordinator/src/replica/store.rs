@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flow_log::batch::{Builder, BuilderOptions, Records, batches};
+use flow_log::batch::{Builder, BuilderOptions, HEADER_BYTES, Header, Records, batches, check_stored};
 use flow_log::{Append, Log, LogConfig, LogError, Storage};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::codec::{decode_payload, encode_payload};
 use super::flush::Flusher;
-use super::hard::{Hard, HardError};
+use super::hard::{Hard, HardError, read_file};
 use super::types::{LogId, RaftEntry, Types, Vote, log_id};
 
 /// The log's directory within that of the server.
@@ -140,7 +140,7 @@ impl Store {
         dir: &Path,
         flusher: Arc<dyn Flusher>,
         threads: bool,
-        mut hard: Hard,
+        hard: Hard,
     ) -> Result<Store, StoreError> {
         let log_dir = dir.join(LOG_DIR);
         let failed = |error| StoreError::Log { dir: log_dir.clone(), error };
@@ -154,9 +154,11 @@ impl Store {
             ..LogConfig::default()
         };
         let (log, recovery) = Log::open(storage.clone(), &log_dir, config).map_err(failed)?;
-        if let Some(damage) = recovery.damage.first() {
-            return Err(StoreError::Damaged { dir: log_dir, what: format!("{damage:?}") });
+        if let Some(damage) = recovery.damage.iter().find(|damage| damage.kept.is_none()) {
+            let what = format!("`{}` at byte {}: {}", damage.file.display(), damage.position, damage.what);
+            return Err(StoreError::Damaged { dir: log_dir, what });
         }
+        check_torn(storage.as_ref(), &log_dir, &log)?;
         // A crash may have come between the note that entries were given up and their removal.
         if let Some(purged) = hard.purged() {
             give_up(&log, purged).map_err(failed)?;
@@ -170,9 +172,12 @@ impl Store {
         }
         // What a crash left unsynced is read by others from now on.
         log.sync().map_err(failed)?;
-        hard.committed = hard.committed.filter(|committed| {
-            tail.last.is_some_and(|last| (last.committed_leader_id().term, last.index) >= *committed)
-        });
+        if let Some((_, index)) = hard.committed
+            && tail.last.is_none_or(|last| last.index < index)
+        {
+            let what = format!("entry {index} was committed, and is missing");
+            return Err(StoreError::Damaged { dir: log_dir, what });
+        }
         hard.save(storage.as_ref(), dir).map_err(|error| HardError::Io { path: dir.to_owned(), error })?;
         let inner = Inner {
             storage,
@@ -219,11 +224,12 @@ impl Store {
         done: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> io::Result<()> {
         let inner = &self.inner;
+        let synced = inner.log.synced_offset();
         let mut bytes = Vec::new();
         let mut fresh = Vec::new();
         for entry in entries {
             let before = bytes.len();
-            encode_batch(&entry, &mut bytes)?;
+            encode_batch(&entry, synced, &mut bytes)?;
             fresh.push((entry, bytes.len() - before));
         }
         if fresh.is_empty() {
@@ -233,10 +239,14 @@ impl Store {
         let how = Append { leader_epoch: -1, log_append_time_ms: None, assign_offsets: false };
         let mut tail = lock(&inner.tail);
         let next = tail.last.map_or(0, |last| last.index + 1);
-        if fresh[0].0.log_id.index != next {
-            return Err(io::Error::other(format!("entry {} does not follow {next}", fresh[0].0.log_id)));
+        let first = fresh[0].0.log_id.index;
+        if first != next && tail.last.is_some() {
+            return Err(io::Error::other(format!("entry {first} does not follow {next}")));
         }
         let appended = inner.log.append(&bytes, how, 0).map_err(to_io)?;
+        if first != next {
+            inner.log.advance_start(first as i64).map_err(to_io)?;
+        }
         for (entry, bytes) in fresh {
             tail.push(entry, bytes);
         }
@@ -373,12 +383,62 @@ fn give_up(log: &Log, upto: LogId) -> Result<(), LogError> {
         // A log's start lies within it, so a stand-in for the entry goes in first.
         let stand_in = RaftEntry { log_id: upto, payload: openraft::EntryPayload::Blank };
         let mut bytes = Vec::new();
-        encode_batch(&stand_in, &mut bytes)
+        encode_batch(&stand_in, log.synced_offset(), &mut bytes)
             .map_err(|_| LogError::OutOfRange { start, end: log.end_offset() })?;
         log.append(&bytes, Append { leader_epoch: -1, log_append_time_ms: None, assign_offsets: false }, 0)?;
         log.sync()?;
     }
     log.advance_start(start)
+}
+
+/// Looks at what a recovery moved aside. A crash may leave later bytes on the disk and not earlier ones, which is as good
+/// as a torn end, as long as nothing that was synced is gone. Every entry says what was synced before it: if one that was
+/// moved aside says that more was than is left, this server has lost what it promised to keep.
+fn check_torn(storage: &dyn Storage, dir: &Path, log: &Log) -> Result<(), StoreError> {
+    let failed = |path: PathBuf, error| StoreError::Hard(HardError::Io { path, error });
+    let names = storage.list(dir).map_err(|error| failed(dir.to_owned(), error))?;
+    for name in names.iter().filter(|name| name.ends_with(".corrupt")) {
+        let path = dir.join(name);
+        let bytes = read_file(storage, &path, 2 * SEGMENT_BYTES as usize + ENTRY_BYTES_MAX);
+        let bytes = bytes.map_err(|error| failed(path.clone(), error))?;
+        let base: i64 = name.split('.').next().and_then(|base| base.parse().ok()).unwrap_or_default();
+        let first = base.max(log.start_offset());
+        for (next, header) in (first..).zip(log.headers(first)) {
+            let header = header.map_err(|error| StoreError::Log { dir: dir.to_owned(), error })?;
+            if header.base_offset != next {
+                let what =
+                    format!("entry {next} is missing; what was in its place is in `{}`", path.display());
+                return Err(StoreError::Damaged { dir: dir.to_owned(), what });
+            }
+        }
+        let synced = synced_claim(&bytes);
+        if synced > log.end_offset() {
+            let end = log.end_offset();
+            let what =
+                format!("entries {end} to {synced} were synced, and are broken in `{}`", path.display());
+            return Err(StoreError::Damaged { dir: dir.to_owned(), what });
+        }
+        tracing::warn!(file = %path.display(), "the end of the log was torn by a crash before it was synced");
+        storage.remove(&path).map_err(|error| failed(path, error))?;
+    }
+    Ok(())
+}
+
+/// The most that whole batches anywhere in these bytes say was synced.
+fn synced_claim(bytes: &[u8]) -> i64 {
+    let mut claim = 0;
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
+        let whole = Header::parse(rest).ok().and_then(|header| rest.get(..header.size()));
+        match whole.and_then(|batch| check_stored(batch).ok()) {
+            Some(header) => {
+                claim = claim.max(header.producer_id);
+                at += header.size();
+            }
+            None => at += 1,
+        }
+    }
+    claim
 }
 
 fn to_io(error: LogError) -> io::Error {
@@ -392,13 +452,14 @@ fn to_io(error: LogError) -> io::Error {
 const BASE_OFFSET: std::ops::Range<usize> = 0..8;
 const LEADER_EPOCH: std::ops::Range<usize> = 12..16;
 
-fn encode_batch(entry: &RaftEntry, out: &mut Vec<u8>) -> io::Result<()> {
+/// Encodes an entry. The producer id says what was synced when it was appended: see [`check_torn`].
+fn encode_batch(entry: &RaftEntry, synced: i64, out: &mut Vec<u8>) -> io::Result<()> {
     let term = entry.log_id.committed_leader_id().term;
     let epoch = i32::try_from(term).map_err(|_| io::Error::other(format!("term {term} is too large")))?;
     let offset = i64::try_from(entry.log_id.index).map_err(io::Error::other)?;
     let mut value = Vec::new();
     encode_payload(&entry.payload, &mut value)?;
-    let mut builder = Builder::new(BuilderOptions::default());
+    let mut builder = Builder::new(BuilderOptions { producer_id: synced, ..BuilderOptions::default() });
     builder.push(0, None, Some(&value), std::iter::empty());
     let mut batch = builder.finish();
     batch[BASE_OFFSET].copy_from_slice(&offset.to_be_bytes());

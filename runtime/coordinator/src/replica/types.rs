@@ -4,23 +4,53 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use openraft::impls::leader_id_std;
+use openraft::raft::responder::Responder;
+use openraft::vote::RaftLeaderId;
+use openraft::{OptionalSend, RaftTypeConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::Member;
 use super::runtime::Runtime;
 use crate::state;
 
-openraft::declare_raft_types!(
-    /// A term has one leader (as in the Raft paper), so term and index together name an entry.
-    pub Types:
-        D = Data,
-        R = (),
-        NodeId = u64,
-        Node = Member,
-        Term = u64,
-        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
-        AsyncRuntime = Runtime,
-);
+/// A term has one leader (as in the Raft paper), so term and index together name an entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Types;
+
+impl RaftTypeConfig for Types {
+    type D = Data;
+    type R = ();
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = leader_id_std::LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Data, u64, Member>;
+    type Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = Runtime;
+    type Responder<T>
+        = CallBack<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Is called with what came of a proposal.
+pub struct CallBack<T>(pub Box<dyn FnOnce(T) + Send>);
+
+impl<T: OptionalSend + 'static> Responder<Types, T> for CallBack<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
+
+/// What came of a proposed entry.
+pub(crate) type Proposed = openraft::raft::ClientWriteResult<Types>;
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;

@@ -11,7 +11,7 @@ fn what_was_answered_is_there_after_the_power_went() {
     for seed in 0..5 {
         let mut cluster = alone(seed);
         assert_eq!(cluster.settle(), 1);
-        assert_eq!(cluster.replica(1).unwrap().status().role, Role::Standalone);
+        assert_eq!(cluster.status(1).unwrap().role, Role::Standalone);
         let answers = Answers::default();
         let replica = cluster.replica(1).unwrap();
         replica.submit(create("/q", 0), answers.take());
@@ -126,7 +126,7 @@ fn a_failing_disk_ends_serving_and_loses_nothing_that_was_answered() {
             cluster.sim.step();
         }
         cluster.until("given up", 2000, |_| replica.status().failed.is_some());
-        assert!(!replica.is_serving());
+        assert!(!cluster.is_serving(1));
         cluster.until("all answered", 1000, |_| answers.len() == 51);
         let done = answers.done();
         assert!((1..51).contains(&done), "{done}");

@@ -153,3 +153,23 @@ async fn entries_that_left_memory_are_read_from_the_disk() {
     assert!((1..80).contains(&some.len()) && some[0] == large(1));
     assert_eq!(store.limited_get_log_entries(79, 80).await.unwrap(), [large(79)]);
 }
+
+/// A bit that flips in what was synced is not taken for a torn end, however often it is tried.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_what_it_promised_is_refused() {
+    let storage = SimStorage::new(3);
+    let store = open(&storage);
+    for index in 0..20 {
+        append(&store, vec![entry(1, index)]).await;
+    }
+    drop(store);
+    storage.crash();
+    let path = storage.paths().into_iter().find(|path| path.to_string_lossy().ends_with(".log")).unwrap();
+    storage.flip_bit(&path, 8 * 700);
+    for _ in 0..2 {
+        let dir = Path::new("/data");
+        let hard = Hard::load(&storage, dir).unwrap().unwrap();
+        let opened = Store::open(Arc::new(storage.clone()), dir, Arc::new(TaskFlusher), false, hard);
+        assert!(opened.is_err_and(|error| error.to_string().contains("were synced, and are broken")));
+    }
+}

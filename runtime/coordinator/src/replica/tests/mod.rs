@@ -142,19 +142,29 @@ impl Cluster {
         self.host(id).slot.lock().unwrap().replica.clone()
     }
 
+    /// What a server says of itself. Its clock runs only inside of it, so role and service are as it told them last.
+    fn status(&self, id: u32) -> Option<Status> {
+        let replica = self.replica(id)?;
+        let told = replica.watch_status().borrow().clone();
+        Some(Status { role: told.role, leader: told.leader, serving: told.serving, ..replica.status() })
+    }
+
+    fn is_serving(&self, id: u32) -> bool {
+        self.status(id).is_some_and(|status| status.serving)
+    }
+
     fn error(&self, id: u32) -> Option<String> {
         self.host(id).slot.lock().unwrap().error.as_ref().map(ToString::to_string)
     }
 
     fn running(&self) -> Vec<u32> {
-        (1..=self.hosts.len() as u32).filter(|id| self.replica(*id).is_some()).collect()
+        (1..=self.hosts.len() as u32).filter(|id| self.sim.runs(&name(*id))).collect()
     }
 
     /// The server that leads and serves.
     fn leader(&self) -> Option<u32> {
         let leads = |id: &u32| {
-            let status = self.replica(*id).map(|replica| replica.status());
-            status.is_some_and(|status| {
+            self.status(*id).is_some_and(|status| {
                 status.serving && matches!(status.role, Role::Leader | Role::Standalone)
             })
         };
@@ -168,7 +178,7 @@ impl Cluster {
                 panic!("{error}");
             }
             let all = self.running();
-            let serving = all.iter().filter_map(|id| self.replica(*id)).all(|replica| replica.is_serving());
+            let serving = all.iter().all(|id| self.is_serving(*id));
             if serving
                 && !all.is_empty()
                 && let Some(leader) = self.leader()
