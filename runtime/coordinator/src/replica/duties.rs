@@ -15,8 +15,9 @@ use super::frame::kind;
 use super::link::Link;
 use super::machine::lock;
 use super::members::members_text;
+use super::reconfig::shows;
 use super::types::{CallBack, Data, Proposed};
-use crate::state::{CONFIG_PATH, Entry, Op, Origin, Txn};
+use crate::state::{Entry, Op, Origin, Txn};
 
 /// Transactions that went to the leader and are not back after this time go again, over a new connection.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
@@ -245,10 +246,7 @@ fn membership_change(inner: &Inner) -> Option<Op> {
     if text.is_empty() {
         return None;
     }
-    let copy = inner.shared.read();
-    let stored = copy.state.data(CONFIG_PATH).flatten().unwrap_or_default();
-    let servers = stored.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"server."));
-    let same = servers.eq(text.lines().map(str::as_bytes));
+    let same = shows(&inner.shared.read().state, &text);
     (!same).then_some(Op::Membership { text })
 }
 

@@ -181,13 +181,13 @@ impl Replica {
         self.inner.is_serving()
     }
 
-    /// Changes who is in the ensemble. Comes back when the change is committed.
+    /// Changes who is in the ensemble. Comes back when the change is committed and `/zookeeper/config` has it here.
     ///
     /// # Errors
     /// [`Code::BadArguments`] for what cannot work, [`Code::ReconfigInProgress`], [`Code::NewConfigNoQuorum`] when a
     /// server does not come up to date or too few agree, [`Code::ConnectionLoss`] without a leader.
     pub async fn reconfig(&self, change: Reconfig) -> Result<(), Code> {
-        self.inner.reconfig(change).await
+        self.inner.reconfig_and_show(change).await
     }
 
     /// Writes a snapshot now.

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Inner;
 use super::config::{MEMBERS_MAX, Member};
 use super::frame::kind;
+use super::members::members_text;
 use super::types::Types;
 use crate::proto::Code;
+use crate::state::{CONFIG_PATH, State};
 
 type Changed = Result<
     openraft::raft::ClientWriteResponse<Types>,
@@ -26,6 +28,16 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a follower waits for the leader to do it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How often it is looked whether `/zookeeper/config` has followed.
+const SHOW_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Whether `/zookeeper/config` lists these servers.
+pub(super) fn shows(state: &State, members: &str) -> bool {
+    let stored = state.data(CONFIG_PATH).flatten().unwrap_or_default();
+    let servers = stored.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"server."));
+    servers.eq(members.lines().map(str::as_bytes))
+}
 
 /// A change of the membership.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +111,20 @@ impl Inner {
             Some(code) => Err(known(code)),
             None => Err(Code::Marshalling),
         }
+    }
+
+    /// Changes it, and waits until `/zookeeper/config` says so here: that node follows by a transaction of its own.
+    pub(super) async fn reconfig_and_show(self: &Arc<Self>, change: Reconfig) -> Result<(), Code> {
+        let expected = members_text(&change.target(&self.members())?);
+        self.reconfig(change).await?;
+        let shown = async {
+            while !shows(&self.shared.read().state, &expected) {
+                sleep(SHOW_INTERVAL).await;
+            }
+        };
+        // It is done all the same; a server that has left hears no more of it.
+        let _ = timeout(CHANGE_TIMEOUT, shown).await;
+        Ok(())
     }
 
     /// Changes the membership; only on the leader.
