@@ -25,12 +25,13 @@ fn what_is_declared_is_there_and_what_is_there_is_declared() {
     // What is written to a topic enters a channel, and a reader of one is a source; they have words of their own.
     let own = |word: ExternWord| declared(&library.externs, word);
     let (topics, readers) = (own(ExternWord::Topic), own(ExternWord::Consumer));
-    let sorts: [(ExternWord, BTreeSet<&str>); 6] = [
+    let sorts: [(ExternWord, BTreeSet<&str>); 7] = [
         (ExternWord::Source, registry.sources.keys().copied().collect()),
         (ExternWord::Channel, registry.channels.keys().copied().collect()),
         (ExternWord::Sink, registry.sinks.keys().copied().collect()),
         (ExternWord::Interceptor, registry.interceptors.names().collect()),
         (ExternWord::Cluster, registry.services.keys().copied().collect()),
+        (ExternWord::Ensemble, registry.ensembles.keys().copied().collect()),
         (ExternWord::Fn, registry.functions.names().collect()),
     ];
     for (word, mut registered) in sorts {

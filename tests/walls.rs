@@ -93,7 +93,9 @@ fn crates_import_only_what_their_wall_allows() {
         let allowed = rules.get(folder).unwrap_or_else(|| panic!("{folder} has no rule in this test"));
         let ours: Vec<String> =
             dependencies(folder).into_iter().filter(|name| name.starts_with("flow-")).collect();
-        for name in &ours {
+        // A crate may name itself, for what only its tests switch on.
+        let itself = format!("flow-{}", folder.rsplit('/').next().unwrap_or(folder));
+        for name in ours.iter().filter(|name| **name != itself) {
             assert!(allowed.contains(&name.as_str()), "{folder} must not import {name}");
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use flow_broker::client::{Admin, ClientConfig, ClientError, ClientTls, Login, LoginMechanism, Place};
+use flow_plan::plan::{Service, ServiceWord};
 
 use crate::{Exit, output, project, secrets};
 
@@ -129,13 +130,15 @@ impl Access {
             let message = format!("`{}` has errors: `flowc check` shows them", file.display());
             return Err(Failure(Exit::Errors, message));
         };
+        let clusters: Vec<&Service> =
+            plan.services.iter().filter(|service| service.word == ServiceWord::Cluster).collect();
         let service = match &self.cluster {
-            Some(name) => plan.services.iter().find(|service| service.name == *name),
-            None if plan.services.len() > 1 => {
-                let names: Vec<&str> = plan.services.iter().map(|service| service.name.as_str()).collect();
+            Some(name) => clusters.iter().find(|service| service.name == *name),
+            None if clusters.len() > 1 => {
+                let names: Vec<&str> = clusters.iter().map(|service| service.name.as_str()).collect();
                 return Err(usage(format!("which cluster? `--cluster` {}", names.join(", "))));
             }
-            None => plan.services.first(),
+            None => clusters.first(),
         };
         let service = service.ok_or_else(|| usage(format!("`{}` has no such cluster", file.display())))?;
         let brokers = service.settings.get("brokers").and_then(|brokers| brokers.as_array());

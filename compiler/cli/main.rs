@@ -5,6 +5,8 @@
 
 mod check;
 mod cluster;
+mod confirm;
+mod ensemble;
 mod explain;
 mod fmt;
 mod graph;
@@ -21,6 +23,7 @@ mod state;
 mod status;
 mod table;
 mod topic;
+mod zk;
 
 use std::process::ExitCode;
 
@@ -54,6 +57,8 @@ enum Command {
     Topic(topic::Arguments),
     /// Groups of readers: list, show, seek
     Group(group::Arguments),
+    /// The tree of an ensemble: ls, get, set, create, delete, watch, stat
+    Zk(zk::Arguments),
     /// List the kinds and functions of the library
     List(list::Arguments),
     /// Show one kind or function with its settings
@@ -74,14 +79,20 @@ pub enum Exit {
     Failure,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Fine => 0,
             Exit::Errors => 1,
             Exit::Usage => 2,
             Exit::Failure => 3,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
     }
 }
 
@@ -103,6 +114,7 @@ fn main() -> ExitCode {
         Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
         Command::Group(arguments) => group::run(&arguments),
+        Command::Zk(arguments) => zk::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

@@ -4,11 +4,13 @@
 //! once; what was not delivered comes again at the next start, from sources that can repeat.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use flow_agent::host::{Agents, End, Host, HostOptions, Level, Notice, Running, RunningServices, StartFault};
+use flow_agent::Status;
+use flow_agent::host::{
+    Agents, Elected, End, Host, HostOptions, Level, Notice, Running, RunningServices, StartFault,
+};
 use flow_diag::{Code, Diagnostic, Files, Severity, Span, render};
 use flow_plan::Plan;
 use flow_plan::plan::OriginId;
@@ -162,20 +164,25 @@ fn run_plan(project: &Project, plan: &Plan, options: HostOptions, arguments: &Ar
         let signals = Signals::listen();
         let services = RunningServices::start(plan, &registry, &options).await?;
         if !arguments.quiet && arguments.format == RunFormat::Text {
-            for (name, address, put_in) in services.addresses() {
-                let put_in = if put_in { " (put in)" } else { "" };
-                output::note(&format!("cluster {name}{put_in} on {address}"));
+            for service in services.status() {
+                let put_in = if service.implicit { " (put in)" } else { "" };
+                let at = match &service.condition {
+                    Some(condition) if condition == "external" => format!("at {}", service.address),
+                    Some(condition) => format!("on {} ({condition})", service.address),
+                    None => format!("on {}", service.address),
+                };
+                output::note(&format!("{} {}{put_in} {at}", service.word.text(), service.name));
             }
         }
         let options = HostOptions { services: services.clone(), ..options };
-        let running = match Host::start(plan, &Agents::All, &registry, options) {
+        let running = match start_agents(plan, &registry, options) {
             Ok(running) => running,
             Err(faults) => {
                 services.shutdown().await;
                 return Err(faults);
             }
         };
-        Ok(attend(plan, Arc::new(running), signals, arguments, &summary).await)
+        Ok(attend(plan, running, signals, arguments, &summary).await)
     });
     // Blocking reads (of a terminal, say) must not hold the process.
     runtime.shutdown_background();
@@ -199,10 +206,72 @@ fn start_diagnostics(project: &Project, plan: &Plan, faults: Vec<StartFault>) ->
     all.map(|fault| diagnostic_of(&project.files, plan, fault.origin, &fault.fault, &fault.node)).collect()
 }
 
+/// The agents at work: always, or while they are elected.
+enum Run {
+    Always(Running),
+    Elected(Elected),
+}
+
+fn start_agents(
+    plan: &Plan,
+    registry: &flow_agent::Registry,
+    options: HostOptions,
+) -> Result<Run, Vec<StartFault>> {
+    match plan.elections.is_empty() {
+        true => Host::start(plan, &Agents::All, registry, options).map(Run::Always),
+        false => Elected::start(plan, registry, options).map(Run::Elected),
+    }
+}
+
+impl Run {
+    async fn wait(&self) -> End {
+        match self {
+            Run::Always(running) => running.wait().await,
+            Run::Elected(running) => running.wait().await,
+        }
+    }
+
+    fn stop(&self) {
+        match self {
+            Run::Always(running) => running.stop(),
+            Run::Elected(running) => running.stop(),
+        }
+    }
+
+    fn stop_now(&self) {
+        match self {
+            Run::Always(running) => running.stop_now(),
+            Run::Elected(running) => running.stop_now(),
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Run::Always(running) => running.status(),
+            Run::Elected(running) => running.status(),
+        }
+    }
+
+    fn notices(&self) -> tokio::sync::broadcast::Receiver<Notice> {
+        match self {
+            Run::Always(running) => running.notices(),
+            Run::Elected(running) => running.notices(),
+        }
+    }
+
+    /// Resolves when the process has to end because a part of it does not stop in time.
+    async fn overrun(&self) {
+        match self {
+            Run::Always(_) => std::future::pending().await,
+            Run::Elected(running) => running.overrun().await,
+        }
+    }
+}
+
 /// Watches a run until its end: signals, faults, the status line.
 async fn attend(
     plan: &Plan,
-    running: Arc<Running>,
+    running: Run,
     mut signals: Signals,
     arguments: &Arguments,
     summary: &Summary,
@@ -213,11 +282,16 @@ async fn attend(
     let mut tick = tokio::time::interval(LINE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked = 0;
-    let waiting = running.clone();
-    let mut end = std::pin::pin!(waiting.wait());
+    let mut end = std::pin::pin!(running.wait());
+    let mut overrun = std::pin::pin!(running.overrun());
     let end = loop {
         tokio::select! {
             end = &mut end => break end,
+            () = &mut overrun => {
+                line.clear();
+                output::note("something did not stop, and another process may be at work by now: ends at once");
+                std::process::exit(i32::from(Exit::Failure.code()));
+            }
             _ = tick.tick() => line.draw(&running.status()),
             notice = notices.recv() => {
                 // A reader that is behind has missed some; the status counts them all.
@@ -275,7 +349,7 @@ impl Signals {
     }
 }
 
-fn stop(running: &Running, asked: &mut u32, line: &mut Line, quiet: bool) {
+fn stop(running: &Run, asked: &mut u32, line: &mut Line, quiet: bool) {
     *asked += 1;
     line.clear();
     let say = |text: &str| {
@@ -295,6 +369,7 @@ fn stop(running: &Running, asked: &mut u32, line: &mut Line, quiet: bool) {
 /// A fault as one line: place, part, what, what to do.
 fn notice_line(plan: &Plan, notice: &Notice) -> String {
     let word = match notice.level {
+        Level::Note => "note",
         Level::Warning => "warning",
         Level::Error => "error",
     };

@@ -1,13 +1,12 @@
 //! `flowc topic`: what a cluster holds, and a look into it.
 
-use std::io::{BufRead, IsTerminal, Write};
-
 use clap::Subcommand;
 use flow_broker::client::{Admin, PeekedRecord, Place, TopicInfo};
 use serde_json::json;
 
 use crate::Exit;
 use crate::cluster::{Access, Failure, parse_place, time_text, with_cluster};
+use crate::confirm::confirmed;
 use crate::output::OutputFormat;
 use crate::table::{harmless, table};
 
@@ -75,7 +74,7 @@ fn parse_config(text: &str) -> Result<(String, String), String> {
 pub fn run(arguments: &Arguments) -> Exit {
     let json = arguments.format == OutputFormat::Json;
     if let Command::Delete { topic, yes: false } = &arguments.command
-        && !confirmed(topic)
+        && !confirmed(&format!("delete `{topic}` and everything in it?"))
     {
         return Exit::Usage;
     }
@@ -96,20 +95,6 @@ pub fn run(arguments: &Arguments) -> Exit {
             }
         }
     })
-}
-
-/// Asks; without somebody to ask, `--yes` must have said so.
-fn confirmed(topic: &str) -> bool {
-    if !std::io::stdin().is_terminal() {
-        crate::output::note(&format!("`{topic}` and everything in it would be deleted: say `--yes`"));
-        return false;
-    }
-    let mut errors = std::io::stderr();
-    let _ = write!(errors, "delete `{topic}` and everything in it? (y/N) ");
-    let _ = errors.flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 async fn list(admin: &Admin, internal: bool, json: bool) -> Result<String, Failure> {

@@ -102,6 +102,7 @@ fn example(name: &str, ty: &str) -> Value {
         "regex" => json!({"pattern": "(?<h>x)", "flags": ""}),
         "glob" => json!("/nowhere/*.log"),
         "path" => json!("/nowhere"),
+        "ref" => json!("zk"),
         // Another one than the header that is renamed.
         "header" if name == "to" => json!("k"),
         "header" => json!("h"),
@@ -110,6 +111,7 @@ fn example(name: &str, ty: &str) -> Value {
         "address" => json!("127.0.0.1:9"),
         // A file mode, for one; a time zone, for another.
         "string" if name == "zone" => json!("UTC"),
+        "string" if name == "path" => json!("/nowhere"),
         "string" => json!("7"),
         other => panic!("no example for the type `{other}`"),
     }
@@ -136,6 +138,11 @@ fn context(state: &Path) -> Context {
 
 fn is_of_topics(kind: &Declared) -> bool {
     matches!(kind.word.as_str(), "topic" | "consumer")
+}
+
+/// Parts that need a cluster or an ensemble.
+fn needs_a_service(kind: &Declared) -> bool {
+    is_of_topics(kind) || kind.name == "znodes"
 }
 
 /// What the compiler adds to the settings of a topic and of its readers.
@@ -227,9 +234,9 @@ fn declared_settings_are_the_settings_of_the_code() {
         let added = added(&kind.word);
         let settings: Settings = settings.into_iter().chain(added.clone()).collect();
         let what = format!("{} {}", kind.word, kind.name);
-        // Here is no cluster, and that is found out when the settings are understood.
+        // Here is no service, and that is found out when the settings are understood.
         match build(&settings) {
-            Err(fault) if is_of_topics(&kind) => assert!(fault.contains("no service"), "{what}: {fault}"),
+            Err(fault) if needs_a_service(&kind) => assert!(fault.contains("no service"), "{what}: {fault}"),
             built => built.unwrap_or_else(|fault| panic!("{what}: {fault}")),
         }
         // Absent settings are null and stand there all the same, so one less must be noticed.

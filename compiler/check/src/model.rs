@@ -43,6 +43,8 @@ pub struct Model {
     pub runtime: Settings,
     /// Span of `runtime { … }`.
     pub runtime_span: Option<Span>,
+    /// `active` and `elect` of the file or of agents.
+    pub elections: Vec<Election>,
     /// Names in unreadable text: rules that say "nothing uses this" stay silent about them.
     pub poisoned: BTreeSet<String>,
     /// An error makes silence about consequences necessary: some chain or declaration could not be resolved.
@@ -86,6 +88,19 @@ pub struct Agent {
     pub span: Span,
     /// Expanded from `at`; empty: anywhere.
     pub hosts: Vec<String>,
+}
+
+/// `runtime { active: 1, elect: zk }`, of the file or of one agent.
+#[derive(Clone, Debug)]
+pub struct Election {
+    /// Agent 0 stands for all that have none of their own.
+    pub agent: AgentId,
+    pub ensemble: ComponentId,
+    pub active: u32,
+    pub session_ns: u64,
+    /// Where the session stands, or who decides.
+    pub session_span: Span,
+    pub span: Span,
 }
 
 #[derive(Clone, Debug)]

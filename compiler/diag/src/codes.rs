@@ -192,6 +192,7 @@ codes! {
     F0611 611 Warning "`optional` branch `c?` carries the only copy of …";
     F0612 612 Error "two file channels share the directory `/var/lib/flow`";
     F0701 701 Error "replication 3 needs 3 brokers, `events` has 2";
+    F0702 702 Warning "4 coordinators tolerate as many losses as 3";
     F0703 703 Error "`min_in_sync` 3 with replication 3 stops at the first broker loss";
     F0704 704 Error "`collector` runs on 2 hosts: which one?";
     F0705 705 Error "`compact` needs `key`";
@@ -200,7 +201,9 @@ codes! {
     F0708 708 Error "two consumers named `billing` read `orders` in different flows";
     F0709 709 Warning "`workers` 8, partitions 6: two will be idle";
     F0710 710 Error "partitions cannot be lowered from 12 to 6";
-    F0712 712 Error "`data` belongs to an embedded cluster; this one is external";
+    F0712 712 Error "`data` belongs to an embedded cluster or ensemble; this one is external";
+    F0714 714 Error "client and server want the same port 2181 on `k1`";
+    F0715 715 Warning "session 1s is shorter than two ticks (4s)";
     F0800 800 Error "a part cannot start";
     F0801 801 Error "port 4141 on `col-a` is used by `inbox` and by `admin`";
     F0802 802 Error "port 8080 is taken by another process (pid, name)";

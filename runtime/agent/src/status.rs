@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flow_plan::plan::OriginId;
+use flow_plan::plan::{OriginId, ServiceWord};
 use serde::Serialize;
 
 use crate::dead::DeadStatus;
@@ -47,6 +47,7 @@ pub struct Status {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct ServiceStatus {
+    pub word: ServiceWord,
     pub name: String,
     pub kind: String,
     /// Put in by the compiler.
@@ -54,6 +55,8 @@ pub struct ServiceStatus {
     pub origin: OriginId,
     /// Where it listens.
     pub address: String,
+    /// In a word or two: `leader`.
+    pub condition: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]

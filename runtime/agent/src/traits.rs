@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use flow_plan::Batch;
 use flow_plan::settings::{SecretSetting, Settings};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Where events enter.
 #[async_trait]
@@ -78,8 +79,88 @@ pub trait Service: Send + Sync {
     /// Where it can be reached, for the terminal: `127.0.0.1:9092`.
     fn address(&self) -> String;
 
+    /// How it is, in a word or two for the terminal, when there is something to say.
+    fn condition(&self) -> Option<String> {
+        None
+    }
+
+    /// Others use it, too, so a run goes on for it when its own events have ended.
+    fn serves(&self) -> bool {
+        true
+    }
+
+    /// Decides which of several processes work, when it can.
+    fn elector(&self) -> Option<Arc<dyn Elector>> {
+        None
+    }
+
     /// The last call, when no part uses it any more.
     async fn shutdown(&self);
+}
+
+/// What processes decide together: which of them work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ballot {
+    /// The same for all that stand for the same work.
+    pub name: String,
+    /// So many work, the others wait.
+    pub active: u32,
+    /// One that is silent for so long is replaced.
+    pub session: std::time::Duration,
+    /// Who stands, for the others to read: `web01 (pid 4711)`.
+    pub who: String,
+}
+
+/// An ensemble that elects.
+#[async_trait]
+pub trait Elector: Send + Sync {
+    /// Stands for the work until [`Candidate::resign`].
+    async fn stand(&self, ballot: Ballot) -> Result<Box<dyn Candidate>, Fault>;
+}
+
+/// One process in an election.
+#[async_trait]
+pub trait Candidate: Send + Sync {
+    /// How it stands, from now on.
+    fn standing(&self) -> watch::Receiver<Standing>;
+
+    /// Says until when it may work.
+    fn fence(&self) -> Fence;
+
+    /// Gives its place up, so that another takes over at once.
+    async fn resign(&self);
+}
+
+/// How a candidate stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not in the election yet, and what is in the way.
+    Joining(Option<String>),
+    /// Others work; who, as far as it is known.
+    Waiting(Vec<String>),
+    Working,
+    /// The ensemble has not answered for so long that another may soon be told to work: what works must stop before
+    /// [`Fence::until`].
+    Doubt(String),
+}
+
+/// Until when a process may work, by the clock that no one sets. Looked at before each write.
+#[derive(Clone)]
+pub struct Fence(Arc<dyn Fn() -> Option<Instant> + Send + Sync>);
+
+impl Fence {
+    /// `until` gives none while the process may not work at all.
+    pub fn new(until: impl Fn() -> Option<Instant> + Send + Sync + 'static) -> Fence {
+        Fence(Arc::new(until))
+    }
+
+    pub fn until(&self) -> Option<Instant> {
+        (self.0)()
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
 }
 
 /// Events taken from a channel. `commit` forgets them; dropping gives them back, to be taken again in order.
@@ -401,7 +482,9 @@ pub struct Registry {
     pub sources: BTreeMap<&'static str, SourceFactory>,
     pub channels: BTreeMap<&'static str, ChannelFactory>,
     pub sinks: BTreeMap<&'static str, SinkFactory>,
+    /// Clusters.
     pub services: BTreeMap<&'static str, ServiceFactory>,
+    pub ensembles: BTreeMap<&'static str, ServiceFactory>,
     pub interceptors: flow_plan::interceptor::Interceptors,
     pub functions: flow_plan::function::Functions,
     /// Makes machine code of programs; without one the reference runs them.

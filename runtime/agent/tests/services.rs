@@ -136,6 +136,7 @@ fn registry() -> Registry {
 
 fn service(world: &World, implicit: bool) -> plan::Service {
     plan::Service {
+        word: plan::ServiceWord::Cluster,
         name: "events".into(),
         kind: "store".into(),
         settings: Settings::from_iter([("world".to_owned(), world.id.into())]),

@@ -88,6 +88,7 @@ fn executor(steps: Vec<Vec<Stmt>>, end: End) -> Executor {
         functions: vec![],
         secrets: vec![],
         services: Vec::new(),
+        elections: Vec::new(),
         agents: vec![],
         runtime: Default::default(),
         claims: vec![],

@@ -9,7 +9,7 @@ use crate::ir;
 use crate::settings::Settings;
 
 /// Raised when the shape of the plan changes; a newer one is refused.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// An index into [`Plan::origins`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct Plan {
     /// What the agents share, started before them: brokers, coordinators.
     pub services: Vec<Service>,
     pub agents: Vec<Agent>,
+    /// Agents of which only some of all processes run theirs at a time; the others always work.
+    pub elections: Vec<Election>,
     /// Settings of `runtime { … }`, resolved against its declaration.
     pub runtime: Settings,
     pub claims: Vec<Claim>,
@@ -51,6 +53,7 @@ pub struct Plan {
 /// A broker or a coordinator inside of the process; parts of the agents name it in their settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
+    pub word: ServiceWord,
     pub name: String,
     pub kind: String,
     pub settings: Settings,
@@ -61,6 +64,39 @@ pub struct Service {
     pub implicit: bool,
     /// What it has to have before anything runs.
     pub topics: Vec<Topic>,
+}
+
+/// What a service is declared as: kinds are told apart by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceWord {
+    Cluster,
+    Ensemble,
+}
+
+impl ServiceWord {
+    /// As it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            ServiceWord::Cluster => "cluster",
+            ServiceWord::Ensemble => "ensemble",
+        }
+    }
+}
+
+/// `runtime { active: 1, elect: zk }`: of all processes that run the file, so many work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Election {
+    /// What the processes meet under: the same for all that run the file.
+    pub name: String,
+    /// Name of the ensemble among the services.
+    pub ensemble: String,
+    /// At least 1.
+    pub active: u32,
+    pub session_ns: u64,
+    /// By name, those that work or wait together.
+    pub agents: Vec<String>,
+    pub origin: OriginId,
 }
 
 /// A topic on a service.

@@ -134,6 +134,7 @@ fn empty_plan() -> Plan {
         functions: Vec::new(),
         secrets: Vec::new(),
         services: Vec::new(),
+        elections: Vec::new(),
         agents: Vec::new(),
         runtime: Default::default(),
         claims: Vec::new(),

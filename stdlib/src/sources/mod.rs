@@ -22,6 +22,7 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod udp;
+mod znodes;
 
 use flow_agent::Registry;
 
@@ -36,4 +37,5 @@ pub fn register(registry: &mut Registry) {
     registry.sources.insert("tail", tail::tail);
     registry.sources.insert("tcp", tcp::tcp);
     registry.sources.insert("udp", udp::udp);
+    registry.sources.insert("znodes", znodes::znodes);
 }

@@ -7,6 +7,7 @@ mod circle;
 mod claim;
 mod context;
 mod domain;
+mod ensembles;
 mod group;
 mod implicit;
 pub(crate) mod memory;
@@ -39,5 +40,6 @@ pub fn check(model: &Model, files: &Files, diagnostics: &mut Vec<Diagnostic>) {
     claim::check(&context, diagnostics);
     capacity::check(&context, diagnostics);
     topics::check(&context, diagnostics);
+    ensembles::check(&context, diagnostics);
     route::check(&context, diagnostics);
 }

@@ -50,10 +50,11 @@ pub fn plan(model: &Model, files: &Files) -> Plan {
         .map(|id| Builder::new(model, segments, &heads, &mut origins, AgentId(id)).build())
         .collect();
     // Element 0 is `main`; a file with agents only has nothing there.
-    let agents = agents
+    let agents: Vec<plan::Agent> = agents
         .into_iter()
         .filter(|agent| !(agent.sources.is_empty() && agent.channels.is_empty() && agent.sinks.is_empty()))
         .collect();
+    let elections = services::elections(model, &agents, &mut origins);
     Plan {
         version: plan::PLAN_VERSION,
         file: origins.file.clone(),
@@ -62,6 +63,7 @@ pub fn plan(model: &Model, files: &Files) -> Plan {
         secrets,
         services,
         agents,
+        elections,
         runtime: model.runtime.clone(),
         claims,
         origins: origins.list,
@@ -112,6 +114,13 @@ impl<'a> Origins<'a> {
             false => (String::new(), 1, 1),
         };
         self.list.push(plan::Origin { file, line, column, start: span.start, end: span.end });
+    }
+
+    /// What processes that run the same file meet under, wherever it lies: its name without the folder.
+    pub(super) fn stem(&self) -> String {
+        let file = self.file.rsplit(['/', '\\']).next().unwrap_or_default();
+        let stem = file.strip_suffix(".flow").unwrap_or(file);
+        stem.replace(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'), "_")
     }
 
     /// Of the settings that are written.
@@ -355,9 +364,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// The group of a topic that is read without `as`: the same after every edit of the file, and another than that
     /// of other files. All such readers of a topic in one agent are one.
     fn group_without_name(&self, topic: &str) -> String {
-        let file = self.origins.file.rsplit(['/', '\\']).next().unwrap_or_default();
-        let stem = file.strip_suffix(".flow").unwrap_or(file);
-        let stem = stem.replace(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'), "_");
+        let stem = self.origins.stem();
         match self.id {
             AgentId(0) => format!("{stem}.{topic}"),
             _ => format!("{stem}.{}.{topic}", self.out.name),

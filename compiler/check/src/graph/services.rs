@@ -1,13 +1,14 @@
-//! Clusters and their topics as services of the plan; the cluster that is put in for a file that declares none.
+//! Ensembles, and clusters with their topics, as services of the plan; the cluster that is put in for a file that
+//! declares none; who elects.
 
 use std::collections::BTreeMap;
 
-use flow_plan::plan;
+use flow_plan::plan::{self, ServiceWord};
 
 use super::claim::{cluster_of, has};
 use super::plan::Origins;
 use super::segment::{Segments, component};
-use crate::model::{Component, ComponentId, Model, Word};
+use crate::model::{AgentId, Component, ComponentId, Model, Word};
 
 /// Where a topic lives.
 pub(super) struct Cluster<'m> {
@@ -25,7 +26,8 @@ impl<'m> Cluster<'m> {
     }
 }
 
-/// All clusters that this process is: those that are declared, in order of the text, else the one for the topics.
+/// The ensembles, and all clusters that this process is: those that are declared, in order of the text, else the one
+/// for the topics. Clusters may need an ensemble, so ensembles come first.
 pub(super) fn services(
     model: &Model,
     segments: &Segments<'_>,
@@ -35,9 +37,23 @@ pub(super) fn services(
     let topics: Vec<(ComponentId, &Component)> =
         parts().filter(|(_, part)| part.word == Word::Topic).collect();
     let mut out: Vec<plan::Service> = Vec::new();
+    for (_, ensemble) in parts().filter(|(_, part)| part.word == Word::Ensemble && !has(part, "absent")) {
+        out.push(plan::Service {
+            word: ServiceWord::Ensemble,
+            name: ensemble.name.clone(),
+            kind: ensemble.kind.clone(),
+            settings: ensemble.settings.clone(),
+            abilities: ensemble.abilities.clone(),
+            origin: origins.of(ensemble.span),
+            setting_origins: origins.of_settings(ensemble),
+            implicit: false,
+            topics: Vec::new(),
+        });
+    }
     for (id, cluster) in parts().filter(|(_, part)| part.word == Word::Cluster && !has(part, "absent")) {
         let here = topics.iter().filter(|(topic, _)| cluster_of(model, *topic) == Some(id));
         out.push(plan::Service {
+            word: ServiceWord::Cluster,
             name: cluster.name.clone(),
             kind: cluster.kind.clone(),
             settings: cluster.settings.clone(),
@@ -62,6 +78,7 @@ pub(super) fn services(
         .collect();
     if let (Some(first), Some(cluster)) = (own.first(), &model.own_cluster) {
         out.push(plan::Service {
+            word: ServiceWord::Cluster,
             name: cluster.kind.clone(),
             kind: cluster.kind.clone(),
             settings: cluster.settings.clone(),
@@ -70,6 +87,48 @@ pub(super) fn services(
             setting_origins: BTreeMap::new(),
             implicit: true,
             topics: own.iter().map(|topic| plan_topic(topic, origins)).collect(),
+        });
+    }
+    out
+}
+
+/// Who elects whom: each agent with an election of its own, and all others under that of the file.
+pub(super) fn elections(
+    model: &Model,
+    agents: &[plan::Agent],
+    origins: &mut Origins<'_>,
+) -> Vec<plan::Election> {
+    let name_of = |id: AgentId| model.agents.get(id.0 as usize).map_or("main", |agent| agent.name.as_str());
+    let own: Vec<&str> = model
+        .elections
+        .iter()
+        .filter(|election| election.agent != AgentId(0))
+        .map(|election| name_of(election.agent))
+        .collect();
+    let mut out = Vec::new();
+    for election in &model.elections {
+        let Some(ensemble) = component(model, election.ensemble) else { continue };
+        let name = name_of(election.agent);
+        let (suffix, members): (String, Vec<String>) = match election.agent {
+            AgentId(0) => {
+                let others = agents.iter().filter(|agent| !own.contains(&agent.name.as_str()));
+                (String::new(), others.map(|agent| agent.name.clone()).collect())
+            }
+            _ => {
+                let one = agents.iter().filter(|agent| agent.name == name);
+                (format!(".{name}"), one.map(|agent| agent.name.clone()).collect())
+            }
+        };
+        if members.is_empty() {
+            continue;
+        }
+        out.push(plan::Election {
+            name: format!("{}{suffix}", origins.stem()),
+            ensemble: ensemble.name.clone(),
+            active: election.active,
+            session_ns: election.session_ns,
+            agents: members,
+            origin: origins.of(election.span),
         });
     }
     out

@@ -30,6 +30,20 @@ fn check_services(plan: &Plan, found: &mut Vec<String>) {
             found.push(format!("two services are called {}", service.name));
         }
     }
+    for election in &plan.elections {
+        let is = |service: &&flow_plan::plan::Service| {
+            service.word == flow_plan::plan::ServiceWord::Ensemble && service.name == election.ensemble
+        };
+        if plan.services.iter().find(is).is_none() {
+            found.push(format!("election {} has no ensemble {}", election.name, election.ensemble));
+        }
+        for agent in &election.agents {
+            let of = plan.elections.iter().filter(|other| other.agents.contains(agent)).count();
+            if of != 1 || !plan.agents.iter().any(|known| known.name == *agent) {
+                found.push(format!("agent {agent} is in {of} elections, or is none"));
+            }
+        }
+    }
     let text = |settings: &Settings, key: &str| settings.get(key).and_then(Value::as_str).map(str::to_owned);
     let mut asks = |part: &str, settings: &Settings, topic: &str| {
         let Some(cluster) = text(settings, "cluster") else { return };

@@ -1,9 +1,10 @@
 //! `flowc plan`: what will run, where, with which bounds, and why the claims hold.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use flow_plan::ir::{self, Code, End, Expr, StepOp, Stmt};
-use flow_plan::plan::{Agent, Channel, Plan, Program, Target};
+use flow_plan::plan::{Agent, Channel, Plan, Program, ServiceWord, Target};
 use flow_plan::settings::Settings;
 use flow_syntax::ast::{ExternWord, TypeExpr};
 use serde_json::Value;
@@ -66,8 +67,11 @@ impl Page<'_> {
             },
             plural(sum(&|agent| agent.sinks.len()), "sink"),
         ];
-        if !self.plan.services.is_empty() {
-            parts.insert(0, plural(self.plan.services.len(), "cluster"));
+        for word in [ServiceWord::Cluster, ServiceWord::Ensemble] {
+            let count = self.plan.services.iter().filter(|service| service.word == word).count();
+            if count > 0 {
+                parts.insert(0, plural(count, word.text()));
+            }
         }
         if agents.len() > 1 {
             parts.insert(0, plural(agents.len(), "agent"));
@@ -85,9 +89,12 @@ impl Page<'_> {
             if service.implicit {
                 notes.push("put in".to_owned());
             }
-            let (word, keys) = (ExternWord::Cluster, service.setting_origins.keys());
-            notes.push(self.written(word, &service.kind, &service.settings, keys));
-            self.line(0, &format!("cluster {}  {}", service.name, join(notes)));
+            let word = match service.word {
+                ServiceWord::Cluster => ExternWord::Cluster,
+                ServiceWord::Ensemble => ExternWord::Ensemble,
+            };
+            notes.push(self.written(word, &service.kind, &service.settings, service.setting_origins.keys()));
+            self.line(0, &format!("{} {}  {}", service.word.text(), service.name, join(notes)));
             let topics = service
                 .topics
                 .iter()
@@ -97,7 +104,8 @@ impl Page<'_> {
                 })
                 .collect();
             self.table("topics", topics);
-            if service.settings.get("data").is_none_or(Value::is_null) {
+            if service.settings.get("data").is_none_or(Value::is_null) && !can(&service.abilities, "external")
+            {
                 self.line(2, &format!("on disk  ‹state›/services/{}", service.name));
             }
         }
@@ -106,6 +114,18 @@ impl Page<'_> {
     fn agent(&mut self, index: usize, agent: &Agent) {
         self.out.push('\n');
         self.line(0, &format!("agent {}", agent_title(&agent.name, &agent.hosts)));
+        if let Some(election) = self.plan.elections.iter().find(|one| one.agents.contains(&agent.name)) {
+            let session = Duration::from_nanos(election.session_ns);
+            self.line(
+                2,
+                &format!(
+                    "works in {} of the processes that run the file, as {} decides under /flow/{} (session {session:?})",
+                    digits(u64::from(election.active)),
+                    election.ensemble,
+                    election.name
+                ),
+            );
+        }
         let sources = agent
             .sources
             .iter()

@@ -1,5 +1,7 @@
 //! Components: their kind, their settings, what they stand on.
 
+use std::collections::BTreeMap;
+
 use flow_diag::{Code, Diagnostic, Span};
 use flow_plan::settings::Settings;
 use flow_syntax::ast::{self, ExprKind, ExternWord};
@@ -7,7 +9,7 @@ use flow_syntax::ast::{self, ExprKind, ExternWord};
 use super::{EntityKind, Pending, Resolver, ScopeId};
 use crate::expr::State;
 use crate::library::Kind;
-use crate::model::{ComponentId, Member, Word};
+use crate::model::{AgentId, Component, ComponentId, Election, Member, Word};
 use crate::settings::{Given, Resolved, SettingContext};
 
 /// Sorts of kinds, with the word that lists them.
@@ -377,29 +379,20 @@ impl<'a> Resolver<'a> {
         else {
             return;
         };
-        let mut first: Option<Span> = None;
+        let mut first: BTreeMap<AgentId, Span> = BTreeMap::new();
         for (scope, runtime) in std::mem::take(&mut self.runtimes) {
-            if self.scope(scope).agent != self.scope(root).agent {
-                let word = Span { end: runtime.span.start + "runtime".len() as u32, ..runtime.span };
-                self.report(
-                    Diagnostic::new(Code::F0116, word, "this build has no `runtime` for one agent alone")
-                        .label("declared, but not built in")
-                        .help("the agents of a file share one process: write it outside of the agents"),
-                );
+            let agent = self.scope(scope).agent;
+            let of_agent = agent != self.scope(root).agent;
+            if of_agent {
+                self.report_shared_settings(&runtime.settings);
             }
             let context = SettingContext { scope, sort: "the".to_owned(), state: State::empty() };
             let given = Given { args: &[], settings: Some(&runtime.settings), kind_span: runtime.span };
-            let before = self.diagnostics.len();
             let resolved = self.settings(&context, kind, given);
-            if self.scope(scope).agent != self.scope(root).agent {
-                // said of the whole already
-                let told = self.diagnostics.split_off(before);
-                self.diagnostics.extend(told.into_iter().filter(|one| one.code != Code::F0116));
-            }
-            if scope != root {
+            if scope != root && !of_agent {
                 continue;
             }
-            if let Some(first) = first {
+            if let Some(&first) = first.get(&agent) {
                 self.report(
                     Diagnostic::new(Code::F0103, runtime.span, "`runtime` is declared twice")
                         .label("again here")
@@ -408,19 +401,78 @@ impl<'a> Resolver<'a> {
                 );
                 continue;
             }
-            first = Some(runtime.span);
+            first.insert(agent, runtime.span);
+            self.resolve_election(agent, runtime.span, &resolved);
+            if of_agent {
+                continue;
+            }
             self.model.runtime = resolved.settings;
             self.model.runtime_span = Some(runtime.span);
             if let Some(span) = resolved.spans.get("default_channel") {
                 self.check_default_channel(*span);
             }
         }
-        if first.is_none() {
+        if self.model.runtime_span.is_none() {
             let context = SettingContext { scope: root, sort: "the".to_owned(), state: State::empty() };
             let given = Given { args: &[], settings: None, kind_span: self.model.origins[0] };
             let resolved = self.settings(&context, kind, given);
             self.model.runtime = resolved.settings;
         }
+    }
+
+    /// F0116: what the agents of a process share is no setting of one of them.
+    fn report_shared_settings(&mut self, settings: &ast::Settings) {
+        const OF_AGENTS: &[&str] = &["active", "elect", "session"];
+        for entry in settings.entries.iter().filter(|entry| !OF_AGENTS.contains(&entry.key.text.as_str())) {
+            let title = format!("this build has no `{}` for one agent alone", entry.key.text);
+            self.report(
+                Diagnostic::new(Code::F0116, entry.key.span, title)
+                    .label("declared, but not built in")
+                    .help("the agents of a file share one process: write it outside of the agents"),
+            );
+        }
+    }
+
+    /// `active` and `elect` go together; `session` is theirs.
+    fn resolve_election(&mut self, agent: AgentId, span: Span, resolved: &Resolved) {
+        let at = |key: &str| resolved.spans.get(key).copied();
+        let needs = |given: &str, span: Span, missing: &str, help: &str| {
+            Diagnostic::new(Code::F0115, span, format!("`{given}` needs `{missing}`"))
+                .label(format!("says nothing without `{missing}`"))
+                .help(help.to_owned())
+        };
+        let (active, elect, session) = (at("active"), at("elect"), at("session"));
+        let (Some(_), Some(elect)) = (active, elect) else {
+            let help = "`elect: zk`, and `ensemble zk = embedded` where there is none";
+            let diagnostic = match (active, elect, session) {
+                (Some(active), None, _) => needs("active", active, "elect", help),
+                (None, Some(elect), _) => needs("elect", elect, "active", "`active: 1`"),
+                (None, None, Some(session)) => needs("session", session, "elect", "`active: 1, elect: zk`"),
+                _ => return,
+            };
+            self.report(diagnostic);
+            return;
+        };
+        let number = |key: &str| resolved.settings.get(key).and_then(serde_json::Value::as_u64);
+        let name = resolved.settings.get("elect").and_then(serde_json::Value::as_str);
+        let ensemble = name.and_then(|name| {
+            let is = |part: &Component| part.word == Word::Ensemble && part.name == name;
+            self.model.components.iter().position(is)
+        });
+        // What could not be read has been told.
+        let (Some(active), Some(session_ns), Some(ensemble)) =
+            (number("active"), number("session"), ensemble)
+        else {
+            return;
+        };
+        self.model.elections.push(Election {
+            agent,
+            ensemble: ComponentId(ensemble as u32),
+            active: u32::try_from(active).unwrap_or(u32::MAX),
+            session_ns,
+            session_span: session.unwrap_or(elect),
+            span,
+        });
     }
 
     /// `default_channel: "memory"` or `{ kind: "memory", capacity: 10_000 }`: the kind is there and has the settings.

@@ -418,14 +418,15 @@ impl<'a> Resolver<'a> {
         }
         // `data` of an external cluster: the same word, another kind.
         let elsewhere = self.library.kinds.iter().find(|((word, name), other)| {
-            *word == ExternWord::Cluster
+            matches!(word, ExternWord::Cluster | ExternWord::Ensemble)
                 && self.library.kind(*word, kind.name).is_some_and(|own| std::ptr::eq(own, kind))
                 && *name != kind.name
                 && other.setting(&key.text).is_some()
         });
-        if let Some(((_, other), _)) = elsewhere {
+        if let Some(((word, other), _)) = elsewhere {
+            let sort = if *word == ExternWord::Ensemble { "an ensemble" } else { "a cluster" };
             let title =
-                format!("`{}` belongs to a cluster that is `{other}`; this one is `{}`", key.text, kind.name);
+                format!("`{}` belongs to {sort} that is `{other}`; this one is `{}`", key.text, kind.name);
             let names = kind.settings.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
             let diagnostic = Diagnostic::new(Code::F0712, key.span, title)
                 .label("nothing here would obey it")

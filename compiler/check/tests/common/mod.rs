@@ -18,7 +18,18 @@ pub fn repository() -> PathBuf {
 /// The declarations of the standard library; of the functions only those that constants need.
 pub fn library() -> (Library, Files, Vec<Diagnostic>) {
     let mut texts = Vec::new();
-    for name in ["functions", "interceptors", "sources", "channels", "sinks", "topics", "absent", "runtime"] {
+    const FILES: [&str; 9] = [
+        "functions",
+        "interceptors",
+        "sources",
+        "channels",
+        "sinks",
+        "topics",
+        "ensembles",
+        "absent",
+        "runtime",
+    ];
+    for name in FILES {
         let path = repository().join(format!("stdlib/{name}.flow"));
         let text = fs::read_to_string(&path).expect("the declarations can be read");
         texts.push((format!("stdlib/{name}.flow"), text));

@@ -357,6 +357,7 @@ impl<'a> Builder<'a> {
         let slot = SinkSlot {
             events_max: built.batch_events_max().max(1),
             sink: Some(built),
+            fence: self.site.options.fence.clone(),
             factory,
             settings: sink.settings.clone(),
             context: self.context(&sink.name),

@@ -4,6 +4,7 @@
 mod attempt;
 mod build;
 mod drain;
+mod elected;
 mod executors;
 mod guard;
 mod keeper;
@@ -29,6 +30,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 pub use drain::{HALT_CLOSE_MAX, TICK};
+pub use elected::Elected;
 pub use report::{END_FAULTS_MAX, Level, NOTICES_MAX, Notice};
 pub use services::RunningServices;
 pub use sink::OPTIONAL_WRITE_MAX;
@@ -36,7 +38,7 @@ pub use window::{WINDOW_BATCHES_PER_WORKER, WINDOW_BYTES_MAX, WINDOWS_BYTES_MAX}
 
 use crate::backoff::{BackoffLimits, random_seed};
 use crate::status::{Phase, Status};
-use crate::traits::{Fault, Registry};
+use crate::traits::{Fault, Fence, Registry};
 
 /// Starts plans.
 pub struct Host;
@@ -76,6 +78,8 @@ pub struct HostOptions {
     pub overlap_from: Duration,
     /// What the plan's parts share, started already ([`RunningServices::start`]). Shut down at the end of the run.
     pub services: RunningServices,
+    /// Until when sinks may write, where an election decides.
+    pub fence: Option<Fence>,
 }
 
 impl HostOptions {
@@ -94,6 +98,7 @@ impl HostOptions {
             workers_max: std::thread::available_parallelism().map_or(1, usize::from),
             overlap_from: Duration::from_micros(50),
             services: RunningServices::default(),
+            fence: None,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
+    /// Good to know: nothing is wrong.
+    Note,
     /// It is tried again, or the events were kept aside.
     Warning,
     /// The part has stopped, or something was lost: the process ends with exit code 3.

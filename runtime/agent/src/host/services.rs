@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow_plan::Plan;
-use flow_plan::plan::{self, OriginId};
+use flow_plan::plan::{self, OriginId, ServiceWord};
 use tokio::time::timeout;
 
 use super::guard::guarded;
 use super::view::ServiceView;
 use super::{HostOptions, StartFault};
-use crate::traits::{Context, Fault, Registry, Services};
+use crate::status::ServiceStatus;
+use crate::traits::{Context, Elector, Fault, Registry, Services};
 
 /// Where services keep their state, under the data directory: beside the agents.
 const SERVICES_DIR: &str = "services";
@@ -38,7 +39,7 @@ impl RunningServices {
         for planned in &plan.services {
             starting.start(planned).await;
         }
-        let handles = starting.views.iter().map(|view| (view.name.clone(), view.service.handle())).collect();
+        let handles = handles(&starting.views);
         let services = RunningServices { views: Arc::new(starting.views), handles: Arc::new(handles) };
         if starting.faults.is_empty() {
             return Ok(services);
@@ -47,9 +48,25 @@ impl RunningServices {
         Err(starting.faults)
     }
 
-    /// Name and address of each, in the order of the plan; whether it was put in by the compiler.
-    pub fn addresses(&self) -> impl Iterator<Item = (&str, String, bool)> {
-        self.views.iter().map(|view| (view.name.as_str(), view.service.address(), view.implicit))
+    /// How each is, in the order of the plan.
+    pub fn status(&self) -> Vec<ServiceStatus> {
+        self.views.iter().map(ServiceView::status).collect()
+    }
+
+    /// Somebody wrote one into the file that serves others, too, until the run is stopped.
+    pub(super) fn serve(&self) -> bool {
+        self.views.iter().any(|view| !view.implicit && view.service.serves())
+    }
+
+    /// What the parts of a run ask for, without being the one that shuts it down.
+    pub(super) fn lent(&self) -> RunningServices {
+        RunningServices { views: Arc::default(), handles: self.handles.clone() }
+    }
+
+    /// The ensemble of that name, when it elects.
+    pub(super) fn elector(&self, name: &str) -> Option<Arc<dyn Elector>> {
+        let is = |view: &&ServiceView| view.word == ServiceWord::Ensemble && view.name == name;
+        self.views.iter().find(is)?.service.elector()
     }
 
     /// Shuts all down, the last one first.
@@ -60,6 +77,10 @@ impl RunningServices {
             }
         }
     }
+}
+
+fn handles(views: &[ServiceView]) -> Services {
+    views.iter().map(|view| (view.name.clone(), view.service.handle())).collect()
 }
 
 struct Starting<'a> {
@@ -80,14 +101,20 @@ impl Starting<'_> {
             functions: self.registry.functions.clone(),
             secrets: Arc::new(self.options.secrets.clone()),
             host: self.options.host.clone(),
-            services: Arc::default(),
+            // What was started before: a cluster may need an ensemble.
+            services: Arc::new(handles(&self.views)),
         };
-        let built = match self.registry.services.get(planned.kind.as_str()) {
+        let factories = match planned.word {
+            ServiceWord::Cluster => &self.registry.services,
+            ServiceWord::Ensemble => &self.registry.ensembles,
+        };
+        let built = match factories.get(planned.kind.as_str()) {
             Some(factory) => {
                 guarded(factory(planned.settings.clone(), context)).await.and_then(|built| built)
             }
             None => {
-                Err(Fault::new(format!("this build has no cluster kind `{}`", planned.kind)).code("F0116"))
+                let word = planned.word.text();
+                Err(Fault::new(format!("this build has no {word} kind `{}`", planned.kind)).code("F0116"))
             }
         };
         let service = match built {
@@ -103,8 +130,8 @@ impl Starting<'_> {
                 self.fault(&topic.name, fault, topic.origin, &topic.setting_origins);
             }
         }
-        let plan::Service { name, kind, implicit, origin, .. } = planned.clone();
-        self.views.push(ServiceView { name, kind, implicit, origin, service });
+        let plan::Service { word, name, kind, implicit, origin, .. } = planned.clone();
+        self.views.push(ServiceView { word, name, kind, implicit, origin, service });
     }
 
     fn fault(&mut self, node: &str, fault: Fault, origin: OriginId, settings: &BTreeMap<String, OriginId>) {

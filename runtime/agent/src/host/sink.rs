@@ -17,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::counters::Count;
 use crate::dead::{DeadLetters, Letter};
 use crate::status::{PartState, Phase};
-use crate::traits::{Context, Fault, Sink, SinkError, SinkFactory};
+use crate::traits::{Context, Fault, Fence, Sink, SinkError, SinkFactory};
 
 /// The longest that one write of an optional branch may take; after that the sink is built anew.
 pub const OPTIONAL_WRITE_MAX: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ pub(super) struct SinkSlot {
     /// No attempt before this time.
     pub not_before: Option<Instant>,
     pub events_max: usize,
+    /// Nothing is written behind it.
+    pub fence: Option<Fence>,
     /// Some branch to it is not optional.
     pub required: bool,
     pub reporter: Reporter,
@@ -182,6 +184,10 @@ impl SinkSlot {
     }
 
     async fn write(&mut self, piece: &[Batch], phase: &mut watch::Receiver<Phase>) -> Written {
+        if self.fence.as_ref().is_some_and(|fence| !fence.is_open()) {
+            self.later(&Fault::new("another process may be at work by now: nothing is written"));
+            return Written::Later;
+        }
         let Some(sink) = self.ready() else { return Written::Later };
         let result = tokio::select! {
             biased;

@@ -14,7 +14,7 @@ use super::guard::guarded;
 use super::keeper::Keeper;
 use super::report::{Level, Reports};
 use super::services::RunningServices;
-use super::view::{AgentView, ChannelView, ServiceView};
+use super::view::{AgentView, ChannelView};
 use super::{Command, End};
 use crate::status::{PartState, Phase, Status};
 use crate::traits::{Channel, Fault};
@@ -46,7 +46,7 @@ impl Shared {
         Status {
             phase: *self.phase.borrow(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
-            services: self.services.views.iter().map(ServiceView::status).collect(),
+            services: self.services.status(),
             agents: self.agents.iter().map(|agent| agent.status()).collect(),
         }
     }
@@ -103,8 +103,7 @@ impl Supervision {
         let mut feeding = Vec::new();
         // Tasks that the run waits for.
         let mut running = 0_usize;
-        // A service that somebody wrote into the file serves others, too, until the run is stopped.
-        let serving = self.shared.services.views.iter().any(|service| !service.implicit);
+        let serving = self.shared.services.serve();
         for (agent, built) in agents.into_iter().enumerate() {
             for (drain, feeds) in built.drains {
                 let needed = drain.needed;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use flow_plan::plan::OriginId;
+use flow_plan::plan::{OriginId, ServiceWord};
 
 use super::drain::DrainCounts;
 use super::pipe::Pipe;
@@ -23,6 +23,7 @@ pub(super) struct AgentView {
 }
 
 pub(super) struct ServiceView {
+    pub word: ServiceWord,
     pub name: String,
     pub kind: String,
     pub implicit: bool,
@@ -75,11 +76,13 @@ impl AgentView {
 impl ServiceView {
     pub fn status(&self) -> ServiceStatus {
         ServiceStatus {
+            word: self.word,
             name: self.name.clone(),
             kind: self.kind.clone(),
             implicit: self.implicit,
             origin: self.origin,
             address: self.service.address(),
+            condition: self.service.condition(),
         }
     }
 }

@@ -417,6 +417,7 @@ impl Draft {
             functions: Vec::new(),
             secrets: Vec::new(),
             services: Vec::new(),
+            elections: Vec::new(),
             agents: vec![self.agent.clone()],
             runtime: Settings::new(),
             claims: Vec::new(),

@@ -159,6 +159,7 @@ pub fn plan() -> Plan {
         functions: Vec::new(),
         secrets: Vec::new(),
         services: Vec::new(),
+        elections: Vec::new(),
         agents: Vec::new(),
         runtime: Default::default(),
         claims: Vec::new(),
